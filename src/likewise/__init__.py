@@ -1,0 +1,1 @@
+"""Likewise: embeddings as a property of your data."""

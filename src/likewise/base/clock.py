@@ -1,0 +1,12 @@
+"""Time as a value that tests can hand in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+"""Seconds since 1970, UTC."""
+
+wall: Clock = time.time  # noqa: TID251 - the one place that reads the wall clock
+monotonic: Clock = time.monotonic

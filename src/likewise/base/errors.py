@@ -1,0 +1,211 @@
+"""The error tree: what can go wrong, each with a stable `code` and whether a retry can help.
+
+LikewiseError
+├── InputError               the request itself is wrong
+│   ├── InputTooLong         more tokens than the model reads, and cutting was refused
+│   └── DimensionsError      a vector width the model or store doesn't have
+├── SettingsError            a flag, TOML key or environment value is wrong
+├── MissingExtra             an optional dependency isn't installed (also an ImportError)
+├── ModelError
+│   ├── ModelNotFound        no place we looked has it
+│   ├── ModelUnsupported     it exists, and it asks for something we don't compute
+│   └── ModelCorrupt         its files are damaged or don't agree with each other
+├── EngineError              the computation failed
+│   └── NotFinite            it gave NaN or Inf
+├── DatabaseError
+│   ├── DatabaseLocked       another program holds it (retryable)
+│   ├── DatabaseReadOnly
+│   ├── DatabaseFull         (retryable once there is room)
+│   ├── DatabaseCorrupt
+│   └── DatabaseMissing      no such file
+├── BindingError
+│   ├── BindingNotFound
+│   ├── BindingExists
+│   ├── NoKey                the table has nothing that names a row for good
+│   ├── SchemaDrift          a bound table or column is gone or renamed
+│   ├── LeaseLost            another worker took over (retryable)
+│   └── SpaceMismatch        vectors of another model or setting: never mixed
+├── Overloaded               too much waiting (retryable)
+└── AddressInUse             the port is taken
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LikewiseError(Exception):
+    """Every failure that Likewise reports; `str()` says what, where and what to do.
+
+    Attributes:
+        code: stable machine-readable name, the same in HTTP answers, logs and metrics.
+        retryable: whether the same call can succeed later without a change by the caller.
+        param: the request field or setting the error is about, where there is one.
+    """
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InputError(LikewiseError):
+    """The request can't be answered as it was sent."""
+
+    code = "invalid_input"
+
+
+class InputTooLong(InputError):
+    """A text has more tokens than the model reads, and the caller asked not to cut it."""
+
+    code = "input_too_long"
+
+
+class DimensionsError(InputError):
+    """A vector width that the model or store doesn't have."""
+
+    code = "invalid_dimensions"
+
+
+class SettingsError(LikewiseError):
+    """A flag, configuration key or environment value is wrong."""
+
+    code = "invalid_settings"
+
+
+class MissingExtra(LikewiseError, ImportError):
+    """An optional dependency isn't installed; the message gives the command that installs it."""
+
+    code = "missing_extra"
+
+
+class ModelError(LikewiseError):
+    """A model can't be used."""
+
+    code = "model_error"
+
+
+class ModelNotFound(ModelError):
+    """None of the places that were tried has the model."""
+
+    code = "model_not_found"
+
+
+class ModelUnsupported(ModelError):
+    """The model asks for a part that Likewise doesn't compute; it is named, never guessed."""
+
+    code = "model_unsupported"
+
+
+class ModelCorrupt(ModelError):
+    """Files are damaged, cut short, or contradict each other."""
+
+    code = "model_corrupt"
+
+
+class EngineError(LikewiseError):
+    """The engine failed to compute."""
+
+    code = "engine_error"
+
+
+class NotFinite(EngineError):
+    """A vector came out with NaN or Inf; it isn't handed on."""
+
+    code = "not_finite"
+
+
+class DatabaseError(LikewiseError):
+    """The database refused."""
+
+    code = "database_error"
+
+
+class DatabaseLocked(DatabaseError):
+    """Another program held the database for longer than we were willing to wait."""
+
+    code = "database_locked"
+    retryable = True
+
+
+class DatabaseReadOnly(DatabaseError):
+    """The file or folder doesn't allow writing."""
+
+    code = "database_read_only"
+
+
+class DatabaseFull(DatabaseError):
+    """The disk is full; what was committed before is intact."""
+
+    code = "database_full"
+    retryable = True
+
+
+class DatabaseCorrupt(DatabaseError):
+    """The file isn't a database, or is damaged."""
+
+    code = "database_corrupt"
+
+
+class DatabaseMissing(DatabaseError):
+    """There is no file at this path; Likewise never makes an empty one by mistake."""
+
+    code = "database_missing"
+
+
+class BindingError(LikewiseError):
+    """A binding can't do what was asked."""
+
+    code = "binding_error"
+
+
+class BindingNotFound(BindingError):
+    """No binding of that name."""
+
+    code = "binding_not_found"
+
+
+class BindingExists(BindingError):
+    """A binding of that name, with another definition, is already there."""
+
+    code = "binding_exists"
+
+
+class NoKey(BindingError):
+    """The table has no primary key or UNIQUE NOT NULL columns that name a row for good."""
+
+    code = "no_key"
+
+
+class SchemaDrift(BindingError):
+    """A bound table or column is gone or renamed; the binding is paused until it is back."""
+
+    code = "schema_drift"
+
+
+class LeaseLost(BindingError):
+    """Another worker took the binding over; nothing of this batch was published."""
+
+    code = "lease_lost"
+    retryable = True
+
+
+class SpaceMismatch(BindingError):
+    """Vectors of another model, pooling, prompt, width or chunker: they are never mixed."""
+
+    code = "space_mismatch"
+
+
+class Overloaded(LikewiseError):
+    """Too much work is waiting already."""
+
+    code = "overloaded"
+    retryable = True
+
+
+class AddressInUse(LikewiseError):
+    """Another program listens on that address."""
+
+    code = "address_in_use"

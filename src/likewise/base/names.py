@@ -1,0 +1,49 @@
+"""Choices as data: a name maps to 'module:attribute', imported only when chosen."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from likewise.base.errors import LikewiseError, MissingExtra, SettingsError
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` when a known name is close, else an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def resolve(
+    name: str,
+    table: Mapping[str, str],
+    *,
+    what: str,
+    extras: Mapping[str, str] | None = None,
+    error: type[LikewiseError] = SettingsError,
+) -> Any:
+    """The object that `table[name]` points to.
+
+    `extras` maps an importable package to the extra that installs it, so that a missing part is
+    told from a broken one: only an ImportError that names such a package becomes `MissingExtra`.
+
+    Raises:
+        LikewiseError: of class `error`, `name` isn't in the table; the message lists what is.
+        MissingExtra: its package isn't installed.
+    """
+    if name not in table:
+        known = ", ".join(sorted(table))
+        raise error(f"unknown {what} {name!r}{nearest(name, table)}; known: {known}")
+    module_name, _, attribute = table[name].partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as missing:
+        extra = (extras or {}).get((missing.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        raise MissingExtra(
+            f"{what} {name!r} needs {missing.name}: pip install 'likewise[{extra}]'"
+        ) from missing
+    return getattr(module, attribute)

@@ -1,0 +1,120 @@
+"""The waists: the few methods by which the layers know each other, so that any part can be replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from likewise.base.space import Space
+    from likewise.base.types import (
+        Action,
+        Applied,
+        Block,
+        Change,
+        Chunk,
+        Feed,
+        Hit,
+        Key,
+        Kind,
+        Row,
+        Vectors,
+    )
+
+Splitter = Callable[[Sequence[str]], "list[tuple[Chunk, ...]]"]
+"""Cuts each text into passages that the model reads whole."""
+
+Filter = Callable[["Key"], bool]
+"""Whether a row may be returned."""
+
+
+class Embedder(Protocol):
+    """A local model or a remote endpoint; callers can't tell."""
+
+    @property
+    def space(self) -> Space:
+        """The space its vectors lie in."""
+        ...
+
+    def embed(self, texts: Sequence[str], *, kind: Kind = "document") -> Vectors:
+        """Vectors float32 [len(texts), space.dimensions], in order; finite, or an error is raised.
+
+        Raises:
+            InputError: a text can't be embedded.
+            EngineError: the computation failed.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Where rows come from, and how we learn that they changed."""
+
+    def attach(self) -> bool:
+        """Begin (or mend) change capture; True when changes may have been missed before it.
+
+        Raises:
+            NoKey: nothing names a row for good.
+            SchemaDrift: the table or a column isn't there.
+        """
+        ...
+
+    def changes(self, after: int, *, limit: int) -> list[Change]:
+        """Log entries with `seq > after`, in order, at most `limit`."""
+        ...
+
+    def read(self, keys: Sequence[Key]) -> dict[Key, Row]:
+        """The rows as they are now; keys that have no row are left out."""
+        ...
+
+    def snapshot(self) -> Iterator[Row]:
+        """Every row, each as of some moment during the iteration."""
+        ...
+
+    def detach(self) -> None:
+        """Leave nothing behind in the source."""
+        ...
+
+
+class VectorTable(Protocol):
+    """The durable truth: for each key the vectors of its chunks and the text they are of."""
+
+    @property
+    def space(self) -> Space:
+        """The only space whose vectors it takes."""
+        ...
+
+    def apply(self, actions: Sequence[Action], *, cursor: int) -> Applied:
+        """Publish in one transaction: rows, log entries answered, and `cursor` move together.
+
+        An action whose key has a log entry newer than `action.seq` is not published.
+
+        Raises:
+            SpaceMismatch: vectors of another width.
+            LeaseLost: another worker owns the binding now.
+            DatabaseError: nothing was changed.
+        """
+        ...
+
+    def fingerprints(self, keys: Sequence[Key] | None = None) -> Mapping[Key, bytes]:
+        """Fingerprint of the text each key's vectors are of; all keys when None. Parked rows too."""
+        ...
+
+    def scan(self, block: int = 4096, *, keys: Sequence[Key] | None = None) -> Iterator[Block]:
+        """All vectors (or those of `keys`) in blocks of about `block` chunks."""
+        ...
+
+    def published(self, after: int, *, limit: int = 10_000) -> Feed:
+        """Keys put or deleted since version `after`, for indexes that follow."""
+        ...
+
+
+class Index(Protocol):
+    """Finds the nearest vectors."""
+
+    def search(self, vector: Vectors, *, k: int, filter: Filter | None = None) -> list[Hit]:
+        """The `k` nearest rows to `vector` (float32 [dimensions]), best chunk of each, best first.
+
+        Raises:
+            DimensionsError: `vector` has another width.
+        """
+        ...

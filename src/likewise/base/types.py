@@ -1,0 +1,161 @@
+"""Small frozen values that cross between layers: keys, changes, rows, chunks, actions, hits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Vectors = npt.NDArray[np.float32]
+    """float32, shape [n, dimensions], C-contiguous."""
+
+KeyPart = int | float | str | bytes
+Key = tuple[KeyPart, ...]
+"""A row's name: the values of its key columns, in order, with their database types."""
+
+Kind = Literal["document", "query"]
+"""What a text is for: some models put another prompt before each."""
+
+Op = Literal["upsert", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A log entry: the row named `key` may have changed. The row itself must be read again."""
+
+    seq: int
+    key: Key
+    op: Op
+    at: float
+    """When it was logged: seconds since 1970, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A source row as it is now: its columns, and the one text that stands for it."""
+
+    key: Key
+    text: str
+    """The template filled in, canonicalised (see `likewise.text.canon`)."""
+    values: Mapping[str, object]
+    """Every column of the source row that the template or a result needs."""
+    fingerprint: bytes
+    """sha256 (32 bytes) of `text`: equal texts have equal vectors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage: characters `start` to `end` (half open) of a row's `text`."""
+
+    ordinal: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Replace all that is stored for `key` by these chunks and vectors."""
+
+    key: Key
+    seq: int
+    """Newest log entry of this key that the read of the row saw; the fence compares with it."""
+    fingerprint: bytes
+    chunks: tuple[Chunk, ...]
+    vectors: Vectors
+    """float32 [len(chunks), dimensions]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove all that is stored for `key`."""
+
+    key: Key
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """The row can't be embedded: keep why, publish nothing for it, take it off the queue."""
+
+    key: Key
+    seq: int
+    fingerprint: bytes
+    error: str
+
+
+Action = Put | Delete | Park
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `VectorTable.apply` did."""
+
+    put: int = 0
+    deleted: int = 0
+    parked: int = 0
+    superseded: int = 0
+    """Actions not published because the log holds a newer entry for their key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Vectors as a store hands them out, row i of each field belonging together."""
+
+    keys: tuple[Key, ...]
+    chunks: tuple[Chunk, ...]
+    vectors: Vectors
+    """float32 [len(keys), dimensions]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What was published after a version: the keys touched, and the version reached.
+
+    `reset` says that the feed no longer reaches back that far: read everything again.
+    """
+
+    version: int
+    keys: tuple[Key, ...]
+    reset: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One passage found: the row's key, which chunk, and its score (higher is nearer)."""
+
+    key: Key
+    chunk: Chunk
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A hit joined to its source row as it is now."""
+
+    hit: Hit
+    row: Row
+    fresh: bool
+    """Whether the vector is of the row's present text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What `verify` found (and, unless told not to, mended)."""
+
+    rows: int
+    current: int
+    missing: int
+    stale: int
+    orphan: int
+    parked: int
+    repaired: int = 0
+    details: tuple[str, ...] = field(default=())
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every row has the vector of its present text and no vector is left over."""
+        return self.missing == self.stale == self.orphan == 0

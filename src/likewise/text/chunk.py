@@ -1,0 +1,64 @@
+"""Cutting a text into passages of at most so many tokens, at natural ends where there are any."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from likewise.base.errors import SettingsError
+from likewise.base.types import Chunk
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# From the most to the least welcome place to cut; a cut falls right after the match.
+_ENDS = (
+    re.compile(r"\n\s*\n"),
+    re.compile(r"[.!?…。！？][\"')\]”’]*\s+|[。！？]|\n"),
+)
+
+
+def chunk_tokens(
+    text: str, spans: npt.NDArray[np.int64], *, size: int, overlap: int
+) -> tuple[Chunk, ...]:
+    """Passages of `text` of at most `size` tokens, which begin up to `overlap` tokens early.
+
+    `spans` is int [n, 2]: the half-open character range of each token, in order. A passage ends
+    after a paragraph, else after a sentence or line, else after a token, looking no further back
+    than half its size. All tokens are covered; a text without tokens has no passage.
+
+    Raises:
+        SettingsError: `size` isn't positive, or `overlap` isn't between 0 and half of it.
+    """
+    if size < 1 or not 0 <= overlap <= size // 2:
+        raise SettingsError(
+            f"chunks of {size} tokens overlapping by {overlap}: "
+            "the size must be positive and the overlap at most half of it",
+            param="chunk",
+        )
+    count = len(spans)
+    chunks: list[Chunk] = []
+    first = 0
+    while first < count:
+        last = count if first + size >= count else _cut(text, spans, first, first + size)
+        start, end = int(spans[first, 0]), int(spans[last - 1, 1])
+        chunks.append(Chunk(len(chunks), start, max(end, start)))
+        first = last if last == count else max(last - overlap, first + 1)
+    return tuple(chunks)
+
+
+def _cut(text: str, spans: npt.NDArray[np.int64], first: int, limit: int) -> int:
+    """Index after the passage's last token: at most `limit`, at least halfway there."""
+    halfway = first + (limit - first + 1) // 2
+    low, high = int(spans[halfway - 1, 1]), int(spans[limit, 0])
+    for pattern in _ENDS:
+        best = None
+        for match in pattern.finditer(text, low, high):
+            best = match.end()
+        if best is not None:
+            # The last token that ends by then; searchsorted needs ends in order, which they are.
+            cut = int(spans[:, 1].searchsorted(best, side="right"))
+            if halfway <= cut <= limit:
+                return cut
+    return limit
