@@ -1,4 +1,4 @@
-"""The waists: the few methods by which the layers know each other, so that any part can be replaced."""
+"""The waists: the few methods by which layers know each other, so any part can be replaced."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class VectorTable(Protocol):
         ...
 
     def fingerprints(self, keys: Sequence[Key] | None = None) -> Mapping[Key, bytes]:
-        """Fingerprint of the text each key's vectors are of; all keys when None. Parked rows too."""
+        """What text each key's vectors are of; all keys when None. Parked rows too."""
         ...
 
     def scan(self, block: int = 4096, *, keys: Sequence[Key] | None = None) -> Iterator[Block]:

@@ -13,12 +13,12 @@ _SHORTEST = 40
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`{title}\\n{body}`: each `{column}` is replaced by the row's value; `{{` is a brace.
+    r"""`{title}\n{body}`: each `{column}` is replaced by the row's value; `{{` is a brace.
 
-    NULL becomes nothing, numbers their shortest form, bytes their UTF-8 (undecodable bytes U+FFFD).
+    NULL becomes nothing, a number its shortest form, bytes their UTF-8 (U+FFFD where they aren't).
 
     Raises:
-        SettingsError: unbalanced braces, no column, or anything but a plain column name inside them.
+        SettingsError: unbalanced braces, no column, or more than a column's name inside them.
     """
 
     pattern: str
@@ -26,7 +26,7 @@ class Template:
     def __post_init__(self) -> None:
         if not self.columns:
             raise SettingsError(
-                f"template {self.pattern!r} names no column; write for example '{{title}}\\n{{body}}'",
+                f"template {self._short()!r} names no column; write for example '{{title}}'",
                 param="text",
             )
 

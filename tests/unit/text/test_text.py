@@ -1,0 +1,88 @@
+"""Canonical text, templates and chunks: properties that hold for every text."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from likewise.base.errors import SettingsError
+from likewise.text.canon import canonical, fingerprint
+from likewise.text.chunk import chunk_tokens
+from likewise.text.template import Template
+
+ANY_TEXT = st.text(st.characters(codec=None))
+
+
+@given(ANY_TEXT)
+def test_canonical_is_stable_and_encodable(text: str) -> None:
+    once = canonical(text)
+    assert canonical(once) == once
+    assert len(fingerprint(once)) == 32
+    assert "\r" not in once
+
+
+def test_canonical_examples() -> None:
+    assert canonical("  a\r\nb\rc \n") == "a\nb\nc"
+    assert canonical("x\ud800y") == "x\ufffdy"
+    assert canonical("e\u0301") == "e\u0301"
+
+
+def test_template() -> None:
+    template = Template("{title}: {{x}} {body}{title}")
+    assert template.columns == ("title", "body")
+    assert template.render({"title": 1, "body": None}) == "1: {x} 1"
+    assert Template("{b}").render({"b": b"h\xffi"}) == "h\ufffdi"
+    assert Template("{first name}").columns == ("first name",)
+
+
+@pytest.mark.parametrize("pattern", ["", "no column", "{", "{}", "{a!r}", "{a:>3}", "{a}}"])
+def test_wrong_templates_are_refused(pattern: str) -> None:
+    with pytest.raises(SettingsError):
+        Template(pattern)
+
+
+def spans(text: str) -> np.ndarray:
+    found = [m.span() for m in re.finditer(r"\w+|[^\w\s]", text)]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+@given(st.text(alphabet="ab. \n!,", max_size=400), st.integers(1, 30), st.integers(0, 15))
+def test_chunks_cover_every_token_within_the_size(text: str, size: int, overlap: int) -> None:
+    overlap = min(overlap, size // 2)
+    tokens = spans(text)
+    chunks = chunk_tokens(text, tokens, size=size, overlap=overlap)
+    assert [c.ordinal for c in chunks] == list(range(len(chunks)))
+    covered = set()
+    for chunk in chunks:
+        inside = [
+            i for i, (a, b) in enumerate(tokens.tolist()) if a >= chunk.start and b <= chunk.end
+        ]
+        assert 1 <= len(inside) <= size
+        covered.update(inside)
+    assert covered == set(range(len(tokens)))
+    assert [c.end for c in chunks] == sorted({c.end for c in chunks})
+
+
+def test_chunks_end_at_paragraphs_then_sentences() -> None:
+    text = "one two three four. five six\n\nseven eight nine ten"
+    first, second = chunk_tokens(text, spans(text), size=9, overlap=0)
+    assert text[first.start : first.end] == "one two three four. five six"
+    assert text[second.start : second.end] == "seven eight nine ten"
+    text = "one two three. four five six"
+    first, _ = chunk_tokens(text, spans(text), size=5, overlap=0)
+    assert text[first.start : first.end] == "one two three."
+
+
+def test_overlap_repeats_tokens() -> None:
+    text = "a b c d e f g h"
+    chunks = chunk_tokens(text, spans(text), size=4, overlap=2)
+    assert [text[c.start : c.end] for c in chunks] == ["a b c d", "c d e f", "e f g h"]
+
+
+def test_empty_text_and_wrong_sizes() -> None:
+    assert chunk_tokens("", spans(""), size=4, overlap=1) == ()
+    for size, overlap in [(0, 0), (4, 3), (4, -1)]:
+        with pytest.raises(SettingsError):
+            chunk_tokens("a", spans("a"), size=size, overlap=overlap)
