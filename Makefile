@@ -1,0 +1,91 @@
+# What a developer or CI runs; each target does only what isn't done yet.
+#
+#   make demo    from nothing to live semantic search
+#   make test    set up what tests need, then lint, types, layers and every test
+#   make bench   the measurements of docs/benchmarks.md
+#
+# PYTHON chooses the interpreter (>= 3.11) that .venv is made of.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+STAMPS := .venv/.stamps
+# Tests run in this many processes.
+JOBS ?= 2
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Outside the stamp's own recipe nothing looks for an interpreter: a second start must be quick.
+$(STAMPS)/venv:
+	@python="$(PYTHON)"; \
+	for candidate in python3 python3.13 python3.12 python3.11 python; do \
+	  if [ -n "$$python" ]; then break; fi; \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "Likewise needs Python 3.11 or newer; none was found. Install it, or say: make PYTHON=/path/to/python3 ..." >&2; exit 1; \
+	elif ! "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+	  echo "Likewise needs Python 3.11 or newer; $$python is older." >&2; exit 1; \
+	elif ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  echo "$$python can't make a virtual environment: install its venv module (Debian: apt-get install python3-venv)." >&2; exit 1; \
+	fi; \
+	echo "making .venv with $$("$$python" -V)"; \
+	"$$python" -m venv .venv; \
+	mkdir -p $(STAMPS); touch $@
+
+# The package and nothing else: what a user gets.
+$(STAMPS)/package: $(STAMPS)/venv pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+# What tests need. torch goes first and alone: a build that is there already (such as a CPU build)
+# satisfies the pin and stays.
+$(STAMPS)/test: $(STAMPS)/package constraints-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[test]'
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMPS)/test browser
+
+# The page is tested in a real browser.
+.PHONY: browser
+browser:
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then exit 0; fi; \
+	sudo=""; if [ "$$(id -u)" != 0 ]; then sudo="sudo -n"; fi; \
+	if command -v apt-get >/dev/null && $$sudo true 2>/dev/null; then \
+	  echo "installing chromium"; \
+	  $$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else \
+	  echo "Tests of the page need a Chromium browser: install the package chromium, then run make again." >&2; exit 1; \
+	fi
+
+.PHONY: demo
+demo: $(STAMPS)/package
+	@exec $(BIN)/likewise demo
+
+.PHONY: lint
+lint: $(STAMPS)/test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: setup lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+.PHONY: bench
+bench: $(STAMPS)/test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[bench]'
+	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+
+.PHONY: clean
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
+	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

