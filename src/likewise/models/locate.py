@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from likewise.base.errors import ModelError, ModelNotFound
+from likewise.base.errors import ModelCorrupt, ModelError, ModelNotFound
 from likewise.base.names import nearest
 from likewise.models import fetch, shelf
 from likewise.models.fetch import Fetched, Fetching, Progress, Unreachable
@@ -52,6 +52,8 @@ class CachedModel:
     licence: str | None
     dimensions: int | None
     """None when Likewise can't run it."""
+    problem: str | None
+    """What is wrong with its files; None when nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +141,15 @@ def list_models(cache: Path, *, deep: bool = False) -> list[CachedModel]:
     """The models in the cache, newest first; with `deep`, every file is read and compared.
 
     Raises:
-        ModelCorrupt: a file isn't what was put there.
+        ModelCorrupt: the record of a model can't be read.
     """
     models = []
     for each in shelf.shelved(cache):
-        shelf.check(each.folder, each.record, deep=deep)
+        problem = None
+        try:
+            shelf.check(each.folder, each.record, deep=deep)
+        except ModelCorrupt as found:
+            problem = str(found)
         record = each.record
         models.append(
             CachedModel(
@@ -154,6 +160,7 @@ def list_models(cache: Path, *, deep: bool = False) -> list[CachedModel]:
                 size_bytes=record.size_bytes,
                 licence=record.licence,
                 dimensions=_dimensions(each.folder),
+                problem=problem,
             )
         )
     return models
