@@ -1,0 +1,57 @@
+"""Asking a running server over HTTP; its refusals become our errors."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from likewise.base.errors import LikewiseError, SettingsError
+
+TIMEOUT_S = 60
+
+
+class Refused(LikewiseError):
+    """The server answered, and the answer was no."""
+
+    code = "refused"
+
+
+def search(url: str, asked: dict[str, Any]) -> dict[str, Any]:
+    """The answer of `POST /search` at `url`.
+
+    Raises:
+        SettingsError: nothing answers there, or it isn't a likewise server.
+        Refused: the server's own words.
+    """
+    address = url.rstrip("/") + "/search"
+    if not address.startswith(("http://", "https://")):
+        raise SettingsError(f"--url must begin with http:// or https://, not {url!r}", param="url")
+    request = urllib.request.Request(
+        address, json.dumps(asked).encode(), {"content-type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            answer = json.load(response)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            raise Refused(_words(refused.read(), refused.code)) from refused
+    except OSError as failed:
+        raise SettingsError(
+            f"nothing answers at {url} ({getattr(failed, 'reason', failed)}); is 'likewise up' or "
+            f"'likewise demo' running?",
+            param="url",
+        ) from failed
+    except ValueError as wrong:
+        raise SettingsError(f"{url} isn't a likewise server: {wrong}", param="url") from wrong
+    if not isinstance(answer, dict) or "results" not in answer:
+        raise SettingsError(f"{url} isn't a likewise server", param="url")
+    return answer
+
+
+def _words(body: bytes, status: int) -> str:
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {status}"

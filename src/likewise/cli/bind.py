@@ -1,0 +1,227 @@
+"""`likewise bind`: make, look at, check and drop bindings."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec
+from likewise.cli import output, resolve
+from likewise.cli.options import config_option, database_option, json_option, model_options
+from likewise.cli.search import DEMO_DATABASE, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from likewise.cli.settings import Precision
+    from likewise.sources.sqlite import SqliteSource
+    from likewise.stores.bindings import BindingRecord
+    from likewise.stores.sqlite import SqliteTable
+
+_COLUMNS = ("name", "table", "rows", "current", "pending", "parked", "lag", "state", "model")
+
+
+@click.group()
+def bind() -> None:
+    """Keep a table's vectors in step with its rows."""
+
+
+@bind.command()
+@click.argument("name")
+@click.option("--source", required=True, metavar="sqlite:PATH", help="Where the table is.")
+@click.option("--table", required=True, help="The table whose rows are embedded.")
+@click.option(
+    "--text",
+    required=True,
+    metavar="TEMPLATE",
+    help="The text that stands for a row, such as '{title} {body}'.",
+)
+@click.option(
+    "--key",
+    multiple=True,
+    metavar="COLUMN",
+    help="A column that names a row for good; repeat it for several. Default: the primary key.",
+)
+@click.option("-m", "--model", default=DEFAULT_MODEL, show_default=True, metavar="MODEL")
+@click.option(
+    "--chunk",
+    default=DEFAULT_CHUNK,
+    show_default=True,
+    metavar="tokens:SIZE/OVERLAP",
+    help="How long texts are cut into passages.",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Embed what is there before returning, or leave it to the next 'likewise up'.",
+)
+@model_options
+def add(
+    name: str,
+    source: str,
+    table: str,
+    text: str,
+    key: tuple[str, ...],
+    model: str,
+    chunk: str,
+    wait: bool,
+    precision: Precision | None,
+    threads: int | None,
+    offline: bool | None,
+) -> None:
+    """Bind a table: from now on its vectors follow its rows.
+
+    Triggers in the table's own database log every change, in the transaction that makes it. The
+    programs that write to it need nothing of Likewise.
+    """
+    from likewise.cli import launch, loading
+
+    spec = BindingSpec(name, resolve.source(source, Path()), table, text, key, model, chunk)
+    place = resolve.place(offline=offline, precision=precision, threads=threads)
+    with contextlib.closing(loading.Models(place)) as models:
+        record = launch.make_binding(spec, models)
+        with opened(record) as (rows, vectors):
+            rows.attach()
+            if wait:
+                _drain(record, rows, vectors, models)
+            _report(rows, vectors)
+    output.note(f"serve it with: likewise serve --db {spec.path}")
+
+
+def _drain(record: BindingRecord, rows: SqliteSource, vectors: SqliteTable, models: Any) -> None:
+    from likewise.binding.worker import Worker
+    from likewise.server.bindings import splitter
+
+    service = models.get(record.spec.model)
+    split = splitter(service, record.spec.chunk)
+    worker = Worker(rows, vectors, service, split)
+    with (
+        contextlib.closing(worker),
+        output.bar(f"embedding {record.spec.name}", total=rows.count()) as show,
+    ):
+        worker.drain(lambda status: show(status.rows - status.pending, status.rows))
+
+
+@bind.command()
+@click.argument("name", required=False)
+@database_option
+@config_option
+@json_option
+def status(name: str | None, db: Path | None, config_path: Path, as_json: bool) -> None:
+    """Show how far each binding's vectors have followed its rows."""
+    from likewise.binding.status import status as status_of
+
+    states = []
+    for record in _records(name, db, config_path):
+        with opened(record) as (rows, vectors):
+            state = dataclasses.asdict(status_of(rows, vectors))
+        states.append(
+            state
+            | {
+                "name": record.spec.name,
+                "table": record.spec.table,
+                "model": record.space.model,
+                "database": str(record.spec.path),
+                "lag": f"{state['lag_seconds']:.1f} s",
+            }
+        )
+    if as_json:
+        output.json(states)
+        return
+    output.table(states, _COLUMNS, empty="no binding yet; make one with: likewise bind add --help")
+    for state in states:
+        if state.get("error"):
+            output.warn(f"{state['name']}: {state['error']}")
+
+
+@bind.command()
+@click.argument("name")
+@click.option(
+    "--repair/--no-repair",
+    default=True,
+    show_default=True,
+    help="Queue what differs for embedding again, or only say it.",
+)
+@database_option
+@config_option
+@json_option
+def verify(
+    name: str, repair: bool, db: Path | None, config_path: Path, as_json: bool
+) -> int | None:
+    """Compare every row with its vectors, whatever the log says, and repair what differs.
+
+    With --no-repair, a difference makes the exit code 3.
+    """
+    from likewise.binding.reconcile import verify as audit_of
+    from likewise.cli.main import EXIT_FOUND_TROUBLE
+
+    record = record_of(name, _databases(db, config_path))
+    with opened(record) as (rows, vectors):
+        audit = audit_of(rows, vectors, repair=repair)
+    if as_json:
+        output.json(dataclasses.asdict(audit) | {"is_clean": audit.is_clean})
+    else:
+        found = dataclasses.asdict(audit)
+        details = found.pop("details")
+        output.pairs(found)
+        for line in details:
+            output.note(line)
+    if audit.repaired and not as_json:
+        output.note("queued for embedding again; a running server does it now, or: likewise up")
+    return EXIT_FOUND_TROUBLE if not audit.is_clean and not repair else None
+
+
+@bind.command()
+@click.argument("name")
+@database_option
+@config_option
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def drop(name: str, db: Path | None, config_path: Path, yes: bool) -> None:
+    """Remove a binding: its triggers, log and vectors. The table itself is left as it is."""
+    from likewise.stores.bindings import drop_binding
+
+    record = record_of(name, _databases(db, config_path))
+    if not yes:
+        click.confirm(f"Drop the binding {name!r} and its vectors?", abort=True, err=True)
+    drop_binding(record.spec.path, name)
+    output.note(f"binding {name} dropped")
+
+
+@contextlib.contextmanager
+def opened(record: BindingRecord) -> Iterator[tuple[SqliteSource, SqliteTable]]:
+    """The two ends of a binding: the table's rows, and their vectors."""
+    from likewise.sources.sqlite import SqliteSource
+    from likewise.stores.sqlite import SqliteTable
+
+    with (
+        contextlib.closing(SqliteSource(record.spec.path, record.spec)) as rows,
+        contextlib.closing(SqliteTable(record.spec.path, record.spec.name)) as vectors,
+    ):
+        yield rows, vectors
+
+
+def _report(rows: SqliteSource, vectors: SqliteTable) -> None:
+    from likewise.binding.status import status as status_of
+
+    now = status_of(rows, vectors)
+    output.say(f"{now.name}: {now.rows:,} rows, {now.current:,} current, {now.pending:,} pending")
+    if now.parked:
+        output.warn(f"{now.parked:,} rows can't be embedded; see: likewise bind status")
+
+
+def _databases(db: Path | None, config_path: Path) -> list[Path]:
+    return resolve.databases(db, config_path, fallback=DEMO_DATABASE)
+
+
+def _records(name: str | None, db: Path | None, config_path: Path) -> list[BindingRecord]:
+    from likewise.stores.bindings import list_bindings
+
+    paths = _databases(db, config_path)
+    if name is not None:
+        return [record_of(name, paths)]
+    return [record for path in paths for record in list_bindings(path)]

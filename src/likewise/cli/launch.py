@@ -1,0 +1,152 @@
+"""What serve, up and demo have in common: take the port, load, start, answer, stop in order."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from likewise.base.errors import BindingNotFound
+from likewise.cli import loading, output
+from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from likewise.base.spec import BindingSpec
+    from likewise.cli.resolve import Place
+    from likewise.runtime.service import Service
+    from likewise.server.bindings import LiveBinding
+    from likewise.stores.bindings import BindingRecord
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to serve, and where."""
+
+    place: Place
+    models: tuple[str, ...] = ()
+    databases: tuple[Path, ...] = ()
+    """SQLite files; every binding in them is kept in step and served."""
+    specs: tuple[BindingSpec, ...] = ()
+    """Bindings that are made if they aren't there, kept in step and served."""
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    allowed_hosts: tuple[str, ...] = ()
+    max_body_mib: int = 32
+
+
+@dataclass(frozen=True)
+class Running:
+    """What is being served, for those who say so."""
+
+    url: str
+    models: dict[str, Service]
+    bindings: tuple[LiveBinding, ...]
+
+
+def serve(
+    launch: Launch,
+    on_ready: Callable[[Running], None] | None = None,
+    *,
+    before: Callable[[Running], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Args:
+        launch: what to serve, and where.
+        on_ready: called once requests are answered; it must return soon. `announce` when None.
+        before: called when everything is loaded and bindings are being worked on, with no
+            request answered yet.
+
+    Raises:
+        AddressInUse: the port is taken; nothing was loaded.
+        LikewiseError: a model or a binding can't be served.
+    """
+    from likewise.server.listen import address_of, listen
+
+    listener = listen(launch.host, launch.port)
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(listener.close)
+        models = loading.Models(launch.place)
+        cleanup.callback(models.close)
+        bindings = tuple(_live(_records(launch, models), models, cleanup))
+        for name in launch.models or (() if bindings else (None,)):
+            models.get(name)
+        # Imported last: while these modules load, nothing else is held up.
+        from likewise.runtime.metrics import REGISTRY
+        from likewise.server.app import LOOPBACK_HOSTS, build
+        from likewise.server.run import run
+
+        hosts: Collection[str] | None = None
+        if launch.host in _LOOPBACK:
+            hosts = (*LOOPBACK_HOSTS, *(name.lower() for name in launch.allowed_hosts))
+        app = build(
+            models.services,
+            bindings,
+            registry=REGISTRY,
+            max_body_bytes=launch.max_body_mib * 2**20,
+            allowed_hosts=hosts,
+        )
+        running = Running(address_of(listener), models.services, bindings)
+        if before is not None:
+            before(running)
+        run(app, listener, on_ready=lambda: (on_ready or announce)(running))
+
+
+def announce(running: Running) -> None:
+    """Say what is served and where."""
+    for name, service in running.models.items():
+        info = service.info()
+        output.note(f"serving {name} ({info['engine']}, {info['precision']})")
+    for binding in running.bindings:
+        output.note(f"serving binding {binding.name} of table {binding.table_name}")
+    output.note(f"listening on {running.url} (Ctrl-C stops)")
+
+
+def _records(launch: Launch, models: loading.Models) -> list[BindingRecord]:
+    """The bindings to serve: those in the databases, and those to be made if they aren't there."""
+    if not launch.databases and not launch.specs:
+        return []
+    from likewise.stores.bindings import list_bindings
+
+    records = [make_binding(spec, models) for spec in launch.specs]
+    for path in launch.databases:
+        found = list_bindings(path)
+        if not found:
+            raise BindingNotFound(
+                f"{path} has no binding; make one with 'likewise bind add NAME --source "
+                f"sqlite:{path} --table TABLE --text TEMPLATE'"
+            )
+        records += found
+    return records
+
+
+def make_binding(spec: BindingSpec, models: loading.Models) -> BindingRecord:
+    """The binding of `spec`, made in its database unless it is there already.
+
+    Raises:
+        BindingExists: one of that name is there with another definition.
+        SpaceMismatch: it holds vectors of another model.
+        DatabaseError: the file can't be used.
+    """
+    from likewise.stores.bindings import create_binding
+
+    return create_binding(spec, models.get(spec.model).space.with_chunker(spec.chunk))
+
+
+def _live(
+    records: Sequence[BindingRecord], models: loading.Models, cleanup: contextlib.ExitStack
+) -> Iterator[LiveBinding]:
+    if not records:
+        return
+    from likewise.server.bindings import LiveBinding
+
+    for record in records:
+        live = LiveBinding(record, models.get(record.spec.model))
+        cleanup.callback(live.stop)
+        live.start()
+        yield live

@@ -1,0 +1,60 @@
+"""Options that several commands share, so that they are spelt and explained once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from likewise.cli.settings import FILE_NAME
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def model_options(command: F) -> F:
+    """`--precision`, `--threads`, `--offline`: how models are found and run."""
+    for option in reversed(
+        (
+            click.option(
+                "--precision",
+                type=click.Choice(["auto", "f32", "bf16"]),
+                help="Arithmetic; 'auto', the default, is bf16 where the CPU has it, else f32.",
+            ),
+            click.option(
+                "--threads", type=click.IntRange(1), help="Threads that compute; default: all."
+            ),
+            click.option("--offline", is_flag=True, default=None, help="Download nothing."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def database_option(command: F) -> F:
+    """`--db FILE`: the SQLite file that holds the binding."""
+    return click.option(
+        "--db",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="The SQLite file. Default: that of likewise.toml here, or demo.db here.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """`--json`: an answer for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")(command)
+
+
+def config_option(command: F) -> F:
+    """`--config FILE`: another file than likewise.toml here."""
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=FILE_NAME,
+        show_default=True,
+        metavar="FILE",
+        help="The settings.",
+    )(command)

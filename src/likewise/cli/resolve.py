@@ -1,0 +1,138 @@
+"""Settings as meant: flags, likewise.toml and the environment become one set of values."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from likewise.base.errors import SettingsError
+from likewise.base.spec import BindingSpec
+from likewise.cli import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from likewise.cli.settings import ModelSettings, Precision, Settings
+
+ENVIRONMENT: dict[str, str] = {
+    "LIKEWISE_HOME": "Folder for downloaded models and caches.",
+    "XDG_CACHE_HOME": "Where LIKEWISE_HOME isn't set: models go into its folder 'likewise'.",
+    "LIKEWISE_OFFLINE": "1 downloads nothing, ever.",
+    "HF_HUB_OFFLINE": "1 means the same as LIKEWISE_OFFLINE=1.",
+}
+"""Every environment variable that Likewise reads."""
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"", "0", "false", "no", "off"})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where models are kept, how they are found, and how they are run."""
+
+    cache: Path
+    offline: bool
+    precision: Precision = "auto"
+    threads: int | None = None
+
+
+def place(
+    written: ModelSettings | None = None,
+    *,
+    offline: bool | None = None,
+    precision: Precision | None = None,
+    threads: int | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Place:
+    """What is in force: a flag goes before likewise.toml, which goes before the environment.
+
+    Raises:
+        SettingsError: a variable holds neither yes nor no.
+    """
+    env = os.environ if environment is None else environment
+    in_file = written.offline if written is not None else None
+    if offline is None:
+        offline = in_file
+    if offline is None:
+        offline = _truth(env, "LIKEWISE_OFFLINE") or _truth(env, "HF_HUB_OFFLINE")
+    return Place(
+        cache=_cache(written, env),
+        offline=offline,
+        precision=precision or (written.precision if written is not None else "auto"),
+        threads=threads or (written.threads if written is not None else None),
+    )
+
+
+def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:
+    """The bindings of likewise.toml; paths in it are relative to its `folder`.
+
+    Raises:
+        SettingsError: a name, source or table can't be right.
+    """
+    return tuple(
+        BindingSpec(
+            name=each.name,
+            source=source(each.source, folder),
+            table=each.table,
+            text=each.text,
+            key=each.key,
+            model=each.model,
+            chunk=each.chunk,
+        )
+        for each in written.binding
+    )
+
+
+def source(written: str, folder: Path) -> str:
+    """`sqlite:PATH` with a path that doesn't depend on where the command runs."""
+    scheme, colon, path = written.partition(":")
+    if scheme != "sqlite" or not path:
+        return written
+    return f"{scheme}{colon}{(folder / Path(path).expanduser()).resolve()}"
+
+
+def databases(given: Path | None, config: Path, *, fallback: Path) -> list[Path]:
+    """The SQLite files that a command without `--db` means: those of likewise.toml, or the demo's.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    if given is not None:
+        return [given]
+    if config.is_file():
+        found = {spec.path: None for spec in specs(settings.read(config), folder=config.parent)}
+        if found:
+            return list(found)
+    if fallback.is_file():
+        return [fallback]
+    raise SettingsError(
+        f"which database? There is no {config} with a [[binding]] and no {fallback} here; "
+        f"give a file with --db",
+        param="db",
+    )
+
+
+def _cache(written: ModelSettings | None, env: Mapping[str, str]) -> Path:
+    if written is not None and written.cache:
+        return Path(written.cache).expanduser()
+    if home := env.get("LIKEWISE_HOME"):
+        return Path(home).expanduser()
+    if xdg := env.get("XDG_CACHE_HOME"):
+        return Path(xdg).expanduser() / "likewise"
+    try:
+        return Path.home() / ".cache" / "likewise"
+    except RuntimeError as homeless:
+        raise SettingsError(
+            "this user has no home folder; set LIKEWISE_HOME to a folder for models"
+        ) from homeless
+
+
+def _truth(env: Mapping[str, str], name: str) -> bool:
+    value = env.get(name, "").strip().lower()
+    if value in _TRUE:
+        return True
+    if value in _FALSE:
+        return False
+    raise SettingsError(f"{name} is {env[name]!r}; write 1 or 0", param=name)

@@ -1,0 +1,117 @@
+"""`likewise search`: the rows of a binding nearest to a question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from likewise.base.errors import BindingNotFound
+from likewise.base.names import nearest
+from likewise.cli import output, resolve
+from likewise.cli.options import config_option, database_option, json_option, model_options
+
+if TYPE_CHECKING:
+    from likewise.cli.settings import Precision
+    from likewise.stores.bindings import BindingRecord
+
+DEMO_DATABASE = Path("demo.db")
+_SHOWN_CHARACTERS = 240
+
+
+@click.command()
+@click.argument("name")
+@click.argument("query")
+@click.option("-k", default=5, show_default=True, help="How many rows.")
+@database_option
+@config_option
+@click.option("--url", metavar="URL", help="Ask a running server, such as http://127.0.0.1:7997.")
+@click.option("--fresh-only", is_flag=True, help="Leave out rows changed since they were embedded.")
+@json_option
+@model_options
+def search(
+    name: str,
+    query: str,
+    k: int,
+    db: Path | None,
+    config_path: Path,
+    url: str | None,
+    fresh_only: bool,
+    as_json: bool,
+    precision: Precision | None,
+    threads: int | None,
+    offline: bool | None,
+) -> None:
+    """Find the rows of the binding NAME nearest to QUERY.
+
+    The stored vectors are read from the database itself, whether or not a server is running; with
+    --url, a running server is asked, which saves loading the model.
+    """
+    if url is not None:
+        from likewise.cli import asking
+
+        answer = asking.search(url, {"binding": name, "q": query, "k": k, "fresh_only": fresh_only})
+    else:
+        place = resolve.place(offline=offline, precision=precision, threads=threads)
+        record = record_of(name, resolve.databases(db, config_path, fallback=DEMO_DATABASE))
+        answer = _answer(record, query, k, fresh_only, place)
+    if as_json:
+        output.json(answer)
+    else:
+        _show(answer["results"])
+
+
+def record_of(name: str, paths: list[Path]) -> BindingRecord:
+    """The binding called `name` in one of the databases at `paths`.
+
+    Raises:
+        BindingNotFound: none has it; the message lists those there are.
+    """
+    from likewise.stores.bindings import list_bindings
+
+    found = [record for path in paths for record in list_bindings(path)]
+    for record in found:
+        if record.spec.name == name:
+            return record
+    names = [record.spec.name for record in found]
+    raise BindingNotFound(
+        f"no binding {name!r} in {', '.join(map(str, paths))}{nearest(name, names)}; "
+        f"there are: {', '.join(names) or 'none'}",
+        param="name",
+    )
+
+
+def _answer(
+    record: BindingRecord, query: str, k: int, fresh_only: bool, place: resolve.Place
+) -> dict[str, Any]:
+    import contextlib
+
+    from likewise.cli import loading
+    from likewise.server.bindings import LiveBinding
+    from likewise.server.search import answer_of
+
+    with contextlib.closing(loading.Models(place)) as models:
+        service = models.get(record.spec.model)
+        binding = LiveBinding(record, service)
+        try:
+            binding.catch_up()
+            results = binding.search(query, k, fresh_only=fresh_only)
+            return answer_of(binding, query, k, results)
+        finally:
+            binding.stop()
+
+
+def _show(results: list[dict[str, Any]]) -> None:
+    if not results:
+        output.say("nothing found")
+    for at, result in enumerate(results, 1):
+        key = ", ".join(map(str, result["key"]))
+        stale = "" if result["fresh"] else "  (changed since it was embedded)"
+        place = output.faint(f"{result['table']} {key}{stale}")
+        output.say(f"{at}. {result['score']:.3f}  {place}")
+        start, end = result["passage"]["start"], result["passage"]["end"]
+        passage = " ".join(result["text"][start:end].split())
+        if len(passage) > _SHOWN_CHARACTERS:
+            passage = passage[: _SHOWN_CHARACTERS - 1] + "…"
+        output.say(f"   {passage}")

@@ -1,0 +1,158 @@
+"""Settings as written: what `likewise.toml` says, checked for shape and not yet made real."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from likewise.base.errors import SettingsError
+from likewise.base.names import nearest
+from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL
+
+FILE_NAME = "likewise.toml"
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 7997
+
+Precision = Literal["auto", "f32", "bf16"]
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[server]`."""
+
+    host: str = DEFAULT_HOST
+    """Address to listen on. There is no authentication: beyond loopback, everybody who reaches
+    the port can read every bound table."""
+    port: int = DEFAULT_PORT
+    """Port to listen on; 0 takes a free one."""
+    models: tuple[str, ...] = ()
+    """Models to serve beside those that bindings use."""
+    allowed_hosts: tuple[str, ...] = ()
+    """More names that requests may call the server by, as behind a reverse proxy."""
+    max_body_mib: int = 32
+    """Largest request body, in MiB."""
+
+
+class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The table `[model]`: how models are run."""
+
+    precision: Precision = "auto"
+    """Arithmetic: `f32`, `bf16`, or `auto`, which is bf16 where the CPU has it."""
+    threads: int | None = None
+    """Threads that compute; every core when not given."""
+    cache: str | None = None
+    """Folder for models; the user's cache folder when not given."""
+    offline: bool | None = None
+    """Whether nothing may be downloaded."""
+
+
+class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of `[[binding]]`."""
+
+    name: str
+    """What the binding is called in commands, answers and the database."""
+    source: str
+    """Where the table is, such as `sqlite:app.db`; the path is relative to likewise.toml."""
+    table: str
+    """The table whose rows are embedded."""
+    text: str
+    """The text that stands for a row, such as `{title}\\n{body}`."""
+    key: tuple[str, ...] = ()
+    """Columns that name a row for good; the table's primary key when not given."""
+    model: str = DEFAULT_MODEL
+    """The model that embeds it."""
+    chunk: str = DEFAULT_CHUNK
+    """How long texts are cut into passages: `tokens:SIZE/OVERLAP`."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    server: ServerSettings = ServerSettings()
+    model: ModelSettings = ModelSettings()
+    binding: tuple[BindingSettings, ...] = ()
+
+
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "server": ServerSettings,
+    "model": ModelSettings,
+    "binding": BindingSettings,
+}
+
+
+def read(path: Path) -> Settings:
+    """The settings in the file at `path`.
+
+    Raises:
+        SettingsError: no such file, not TOML, an unknown key (the nearest known one is named), a
+            value of the wrong type, or two bindings of one name.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as missing:
+        raise SettingsError(
+            f"{path}: no such file; write one (docs/settings.md shows how) or give its path "
+            f"with --config"
+        ) from missing
+    except UnicodeDecodeError as wrong:
+        raise SettingsError(f"{path}: isn't valid UTF-8 (byte {wrong.start})") from wrong
+    except OSError as refused:
+        raise SettingsError(f"{path}: can't be read: {refused.strerror}") from refused
+    return parse(text, where=str(path))
+
+
+def parse(text: str, *, where: str = FILE_NAME) -> Settings:
+    """The settings in `text`; `where` names it in errors. Raises as `read` does."""
+    try:
+        written = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as wrong:
+        raise SettingsError(f"{where}: {wrong}") from wrong
+    _check_names(written, where)
+    try:
+        settings = msgspec.convert(written, Settings)
+    except msgspec.ValidationError as wrong:
+        raise SettingsError(f"{where}: {_plain(str(wrong))}") from wrong
+    _check_values(settings, where)
+    return settings
+
+
+def _check_names(written: dict[str, Any], where: str) -> None:
+    _known(written, SECTIONS, where, "")
+    for section, shape in SECTIONS.items():
+        value = written.get(section, {})
+        for entry in value if isinstance(value, list) else [value]:
+            if isinstance(entry, dict):
+                _known(entry, shape.__struct_fields__, where, f" in [{section}]")
+
+
+def _known(written: dict[str, Any], known: Any, where: str, place: str) -> None:
+    for name in written:
+        if name not in known:
+            raise SettingsError(
+                f"{where}: unknown key {name!r}{place}{nearest(name, known)}; "
+                f"known: {', '.join(known)}",
+                param=name,
+            )
+
+
+def _check_values(settings: Settings, where: str) -> None:
+    if not 0 <= settings.server.port <= 65535:
+        raise SettingsError(f"{where}: server.port must be 0 to 65535", param="port")
+    if settings.server.max_body_mib < 1:
+        raise SettingsError(f"{where}: server.max_body_mib must be at least 1")
+    if settings.model.threads is not None and settings.model.threads < 1:
+        raise SettingsError(f"{where}: model.threads must be at least 1", param="threads")
+    names: set[str] = set()
+    for binding in settings.binding:
+        if binding.name in names:
+            raise SettingsError(f"{where}: two bindings are called {binding.name!r}", param="name")
+        names.add(binding.name)
+
+
+def _plain(message: str) -> str:
+    problem, _, place = message.partition(" - at ")
+    place = place.replace("`", "").removeprefix("$.")
+    problem = problem.replace("`", "")
+    return f"{place}: {problem[:1].lower()}{problem[1:]}" if place else problem

@@ -1,0 +1,45 @@
+"""`likewise up`: everything that likewise.toml describes, in one process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from likewise.cli import launch, resolve, settings
+from likewise.cli.options import config_option, model_options
+from likewise.cli.settings import Precision
+
+
+@click.command()
+@config_option
+@click.option("--host", help="Address to listen on, instead of the file's.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the file's.")
+@model_options
+def up(
+    config_path: Path,
+    host: str | None,
+    port: int | None,
+    precision: Precision | None,
+    threads: int | None,
+    offline: bool | None,
+) -> None:
+    """Serve what likewise.toml describes: models and bindings.
+
+    Bindings that aren't there yet are made; all are kept in step with their tables.
+    """
+    written = settings.read(config_path)
+    server = written.server
+    launch.serve(
+        launch.Launch(
+            place=resolve.place(
+                written.model, offline=offline, precision=precision, threads=threads
+            ),
+            models=server.models,
+            specs=resolve.specs(written, folder=config_path.parent),
+            host=host if host is not None else server.host,
+            port=port if port is not None else server.port,
+            allowed_hosts=server.allowed_hosts,
+            max_body_mib=server.max_body_mib,
+        )
+    )

@@ -1,0 +1,61 @@
+"""The application: routes, error answers and the page put together over models and bindings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+from likewise.base.clock import wall
+from likewise.base.errors import LikewiseError
+from likewise.server import openai, ops, page, search
+from likewise.server.body import MAX_BODY_BYTES
+from likewise.server.errors import on_http_error, on_likewise_error
+from likewise.server.middleware import Counting, HostCheck
+from likewise.server.serving import Models
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from prometheus_client import CollectorRegistry
+
+    from likewise.server.bindings import LiveBinding
+    from likewise.server.serving import Model
+
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+def build(
+    models: Mapping[str, Model],
+    bindings: Sequence[LiveBinding] = (),
+    *,
+    registry: CollectorRegistry | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+    allowed_hosts: Collection[str] | None = None,
+) -> Starlette:
+    """The ASGI application; it neither starts nor stops what it is given.
+
+    `allowed_hosts` are the names a request may call the server by; None allows every name.
+    """
+    from prometheus_client import CollectorRegistry
+
+    registry = registry or CollectorRegistry()
+    routes = [*openai.routes(), *search.routes(), *ops.routes(), *page.routes()]
+    middleware = [Middleware(Counting, registry=registry, routes=routes)]
+    if allowed_hosts is not None:
+        middleware.append(Middleware(HostCheck, allowed=allowed_hosts))
+    app = Starlette(
+        routes=routes,
+        middleware=middleware,
+        exception_handlers={LikewiseError: on_likewise_error, HTTPException: on_http_error},
+    )
+    app.router.redirect_slashes = False
+    app.state.models = Models(models)
+    app.state.bindings = tuple(bindings)
+    app.state.registry = registry
+    app.state.max_body_bytes = max_body_bytes
+    app.state.started_at = wall()
+    ops.BindingStates(app.state.bindings).register(registry)
+    return app

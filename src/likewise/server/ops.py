@@ -1,0 +1,99 @@
+"""For operators: `/health`, `/ready`, `/metrics`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Route
+
+from likewise.base.clock import wall
+from likewise.server.errors import json_response
+from likewise.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from prometheus_client import CollectorRegistry, Metric
+    from starlette.requests import Request
+
+    from likewise.server.bindings import LiveBinding
+    from likewise.server.serving import Models
+
+
+def routes() -> list[Route]:
+    """What operators ask."""
+    return [
+        Route("/health", health, methods=["GET"]),
+        Route("/ready", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ]
+
+
+async def health(request: Request) -> Response:
+    """200 while the process works: its models, and what is wrong with a binding if anything is."""
+    state = request.app.state
+    served: Models = state.models
+    live: Sequence[LiveBinding] = state.bindings
+    troubles = {binding.name: binding.trouble for binding in live if binding.trouble}
+    return json_response(
+        {
+            "status": "degraded" if troubles else "ok",
+            "version": __version__,
+            "uptime_s": round(wall() - state.started_at, 1),
+            "models": {name: dict(model.info()) for name, model in served.items()},
+            "bindings": [binding.name for binding in live],
+            "troubles": troubles,
+        }
+    )
+
+
+async def ready(request: Request) -> Response:
+    """200 once every index is filled, else 503."""
+    live: Sequence[LiveBinding] = request.app.state.bindings
+    waiting = [binding.name for binding in live if not binding.is_ready]
+    return json_response({"ready": not waiting, "waiting_for": waiting}, 503 if waiting else 200)
+
+
+async def metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+    text = await run_in_threadpool(generate_latest, request.app.state.registry)
+    return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+class BindingStates:
+    """Gauges of every binding, read when scraped."""
+
+    _GAUGES = (
+        ("rows", "Rows of the source table."),
+        ("current", "Rows whose vectors are of their present text."),
+        ("pending", "Changes not yet carried over."),
+        ("parked", "Rows that can't be embedded."),
+        ("lag_seconds", "Age of the oldest change not yet carried over."),
+    )
+
+    def __init__(self, live: Sequence[LiveBinding]) -> None:
+        self._live = live
+
+    def register(self, registry: CollectorRegistry) -> None:
+        """Be read on every scrape of `registry`."""
+        registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        """Nothing: names are known only when collected."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges as they are now."""
+        from prometheus_client.core import GaugeMetricFamily
+
+        states = [binding.state() for binding in self._live]
+        for name, help_text in self._GAUGES:
+            family = GaugeMetricFamily(f"likewise_binding_{name}", help_text, labels=("binding",))
+            for state in states:
+                if (value := state.get(name)) is not None:
+                    family.add_metric([str(state["name"])], float(value))
+            yield family

@@ -1,0 +1,50 @@
+"""The page: one small application of static files, allowed to load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/console/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/console/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+def routes() -> list[Route]:
+    """The page and its parts."""
+    return [Route(path, _file, methods=["GET"]) for path in _FILES]
+
+
+async def _file(request: Request) -> Response:
+    name, media_type = _FILES[request.url.path]
+    content, etag = _content(name)
+    headers = _HEADERS | {"etag": etag}
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=media_type)
+
+
+@cache
+def _content(name: str) -> tuple[bytes, str]:
+    content = files("likewise.server").joinpath("console", name).read_bytes()
+    return content, f'"{hashlib.sha256(content).hexdigest()[:16]}"'

@@ -1,0 +1,72 @@
+"""Running: answers until a signal says stop, then finishes what was accepted and returns."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator
+
+    from starlette.types import ASGIApp
+
+GRACE_S = 10
+"""How long accepted requests may take to be answered after a signal to stop."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(
+    app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None] | None = None
+) -> None:
+    """Answer requests until SIGINT or SIGTERM; accepted requests are answered before it returns.
+
+    `on_ready` is called once requests are being answered. A second SIGINT drops what still runs.
+    """
+    server(app, on_ready=on_ready).run(sockets=[listener])
+
+
+def server(app: ASGIApp, *, on_ready: Callable[[], None] | None = None) -> Server:
+    """A server that `run` and tests start; setting its `should_exit` stops it."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    return Server(config, on_ready)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, except that a signal ends in a return and isn't raised again afterwards."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        if self._on_ready is not None and not self.should_exit:
+            self._on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take the signals to stop while serving, and give them back afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

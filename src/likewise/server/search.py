@@ -1,0 +1,122 @@
+"""Search over bindings: `GET|POST /search` and `GET /bindings`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.routing import Route
+
+from likewise.base.errors import BindingNotFound, InputError
+from likewise.base.names import nearest
+from likewise.server import body, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.requests import Request
+
+    from likewise.base.types import Result
+    from likewise.server.bindings import LiveBinding
+
+DEFAULT_K = 10
+
+
+class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /search`; `GET /search` takes the same names in its query string."""
+
+    q: str
+    binding: str | None = None
+    k: int = DEFAULT_K
+    fresh_only: bool = False
+
+
+_DECODER = msgspec.json.Decoder(SearchRequest)
+_FIELDS = SearchRequest.__struct_fields__
+
+
+def routes() -> list[Route]:
+    """What this dialect answers."""
+    return [
+        Route("/search", search, methods=["GET", "POST"]),
+        Route("/bindings", bindings, methods=["GET"]),
+    ]
+
+
+def find(live: Sequence[LiveBinding], name: str | None) -> LiveBinding:
+    """The binding called `name`; the only one when None.
+
+    Raises:
+        BindingNotFound: there is none of that name; the message lists those there are.
+        InputError: None, and there are several.
+    """
+    names = [binding.name for binding in live]
+    for binding in live:
+        if name == binding.name or (name is None and len(live) == 1):
+            return binding
+    shown = ", ".join(names) or "none"
+    if name is None and live:
+        raise InputError(f"'binding' is missing; there are: {shown}", param="binding")
+    hint = nearest(name, names) if name else ""
+    called = f" {name!r}" if name else ""
+    raise BindingNotFound(f"no binding{called} here{hint}; there are: {shown}", param="binding")
+
+
+async def search(request: Request) -> Response:
+    """Rows of the source nearest to a question."""
+    if request.method == "POST":
+        raw = await body.read(request, request.app.state.max_body_bytes)
+        asked = body.decode(raw, _DECODER, _FIELDS)
+    else:
+        asked = _from_query(request)
+    began = time.perf_counter()
+    binding = find(request.app.state.bindings, asked.binding)
+    results = await run_in_threadpool(binding.search, asked.q, asked.k, fresh_only=asked.fresh_only)
+    took_ms = (time.perf_counter() - began) * 1000
+    content = answer_of(binding, asked.q, asked.k, results) | {"took_ms": round(took_ms, 2)}
+    return Response(encode.to_json(content), media_type="application/json")
+
+
+def _from_query(request: Request) -> SearchRequest:
+    """The query string as a request, refused in the same words as a body."""
+    given = dict(request.query_params)
+    for name in given:
+        if name not in _FIELDS:
+            known = ", ".join(_FIELDS)
+            raise InputError(
+                f"unknown parameter {name!r}{nearest(name, _FIELDS)}; known: {known}", param=name
+            )
+    try:
+        return msgspec.convert(given, SearchRequest, strict=False)
+    except msgspec.ValidationError as wrong:
+        raise body.explained(str(wrong), _FIELDS) from wrong
+
+
+def answer_of(binding: LiveBinding, q: str, k: int, results: Sequence[Result]) -> dict[str, Any]:
+    """What a search found, as JSON can hold it."""
+    found = [as_json(result, binding.table_name) for result in results]
+    return {"binding": binding.name, "q": q, "k": k, "results": found}
+
+
+def as_json(result: Result, table: str) -> dict[str, Any]:
+    """One result: the row as it is now, and the passage that was found in its text."""
+    chunk, text = result.hit.chunk, result.row.text
+    return {
+        "score": result.hit.score,
+        "table": table,
+        "key": [encode.shown_value(part) for part in result.hit.key],
+        "row": encode.shown(result.row.values),
+        "text": encode.shown_value(text),
+        "passage": {"start": min(chunk.start, len(text)), "end": min(chunk.end, len(text))},
+        "fresh": result.fresh,
+    }
+
+
+async def bindings(request: Request) -> Response:
+    """Each binding's state: rows, how many are current, pending or parked, and the lag."""
+    live: Sequence[LiveBinding] = request.app.state.bindings
+    states = [await run_in_threadpool(binding.state) for binding in live]
+    return Response(encode.to_json({"bindings": states}), media_type="application/json")
