@@ -1,0 +1,103 @@
+"""What a user gets: the wheel, installed with no extras into an empty environment, works."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.install, pytest.mark.timeout(600)]
+
+
+def run(*command: str | Path, cwd: Path, cache: Path | None = None) -> str:
+    """Standard output of a command that must succeed, away from the checkout."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LIKEWISE"))}
+    if cache is not None:
+        env["LIKEWISE_HOME"] = str(cache)
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, by way of the source distribution: that it is complete is part of the test."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", out, repo, cwd=out)
+    (made,) = out.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` folder of an environment with the wheel and its dependencies."""
+    home = tmp_path_factory.mktemp("venv")
+    run(sys.executable, "-m", "venv", home, cwd=home)
+    python = home / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", wheel, cwd=home)
+    return home / "bin"
+
+
+def test_the_wheel_holds_types_and_page(wheel: Path, repo: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    package = repo / "src" / "likewise"
+    expected = {
+        f"likewise/{path.relative_to(package).as_posix()}"
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "likewise/py.typed" in expected
+    assert any(name.startswith("likewise/server/console/") for name in expected)
+    assert expected <= names
+    assert not {name for name in names if name.startswith(("tests/", "bench/"))}
+
+
+def test_nothing_heavy_comes_along(installed: Path, tmp_path: Path) -> None:
+    listed = run(installed / "python", "-m", "pip", "list", "--format=json", cwd=tmp_path)
+    names = {each["name"].lower().replace("_", "-") for each in json.loads(listed)}
+    assert "likewise" in names
+    assert names.isdisjoint({"torch", "transformers", "pandas", "onnxruntime", "pytest", "scipy"})
+    run(installed / "python", "-m", "pip", "check", cwd=tmp_path)
+
+
+def test_help_and_doctor(installed: Path, tmp_path: Path, model_cache: Path) -> None:
+    assert "demo" in run(installed / "likewise", "--help", cwd=tmp_path)
+    assert (
+        "openvino" in run(installed / "likewise", "doctor", cwd=tmp_path, cache=model_cache).lower()
+    )
+
+
+def test_every_module_imports(installed: Path, tmp_path: Path) -> None:
+    """Whatever a module imports is a declared dependency."""
+    code = (
+        "import importlib, pkgutil, likewise\n"
+        "for found in pkgutil.walk_packages(likewise.__path__, 'likewise.'):\n"
+        "    importlib.import_module(found.name)\n"
+        "print('all')"
+    )
+    assert run(installed / "python", "-c", code, cwd=tmp_path) == "all\n"
+
+
+def test_it_embeds(installed: Path, tmp_path: Path, model_folder: Path, model_cache: Path) -> None:
+    (tmp_path / "in.txt").write_text("a vector is a property of a row\n")
+    out = run(
+        installed / "likewise", "embed", "in.txt", "--model", model_folder,
+        cwd=tmp_path, cache=model_cache,
+    )  # fmt: skip
+    (line,) = out.splitlines()
+    vector = next(value for value in json.loads(line).values() if isinstance(value, list))
+    assert len(vector) == 384
+    assert abs(sum(x * x for x in vector) - 1) < 1e-3
