@@ -1,0 +1,97 @@
+"""`PackedBatch`: the tokens of several texts end to end; and what an engine is to the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from likewise.base.types import Vectors
+
+    Ints = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Texts as token ids without padding: text i has `ids[cumulative[i]:cumulative[i + 1]]`."""
+
+    ids: Ints
+    """int32 [tokens]."""
+    cumulative: Ints
+    """int32 [texts + 1]: where each text begins; the last number is the count of tokens."""
+    positions: Ints
+    """int32 [tokens]: each token's place in its own text, from 0."""
+    max_length: int
+    """Tokens of the longest text."""
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int] | Ints]) -> PackedBatch:
+        """The batch of `texts`, each a non-empty run of token ids; there is at least one."""
+        assert texts, "an empty batch: this is a bug"
+        lengths = np.fromiter((len(text) for text in texts), np.int32, len(texts))
+        assert lengths.min() > 0, "a text without tokens: this is a bug"
+        cumulative = np.zeros(len(texts) + 1, np.int32)
+        np.cumsum(lengths, out=cumulative[1:])
+        ids = np.concatenate([np.asarray(text, np.int32) for text in texts])
+        positions = np.arange(len(ids), dtype=np.int32) - np.repeat(cumulative[:-1], lengths)
+        return cls(ids, cumulative, positions.astype(np.int32), int(lengths.max()))
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens there are in all."""
+        return len(self.ids)
+
+    @property
+    def texts(self) -> int:
+        """How many texts there are."""
+        return len(self.cumulative) - 1
+
+
+Forward = Callable[[PackedBatch], "Vectors"]
+"""One stream of an engine: vectors [texts, dimensions] of a batch. Used by one thread at a time."""
+
+
+class Engine(Protocol):
+    """A model made ready to compute."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name, as in `engines.names`."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic it runs in: `f32` or `bf16`."""
+        ...
+
+    @property
+    def why(self) -> str:
+        """Why that precision."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """How many batches it computes side by side."""
+        ...
+
+    @property
+    def warm_lengths(self) -> tuple[int, ...]:
+        """Lengths of single texts whose first run is slower, shortest first."""
+        ...
+
+    def stream(self) -> Forward:
+        """One of the `streams`: a function that computes batches, one at a time.
+
+        Calling it raises:
+            EngineError: the computation failed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...

@@ -1,0 +1,81 @@
+"""From packed to rectangular and back: the arrays by which attention finds a text's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from likewise.engines.batch import Ints, PackedBatch
+
+    Floats = npt.NDArray[np.float32]
+
+# (up to, step): an engine with dynamic shapes prepares itself anew for each size it meets, so sizes
+# are rounded up to few. Steps stay small next to the size, as rounded-up tokens are computed too.
+_TOKEN_STEPS = ((32, 4), (64, 8), (1024, 16), (1 << 31, 64))
+_LENGTH_STEPS = ((32, 4), (64, 8), (256, 16), (1 << 31, 32))
+_TEXT_STEPS = ((4, 1), (32, 4), (1 << 31, 8))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A batch with its sizes rounded up; T tokens, B texts, L tokens of the longest text."""
+
+    ids: Ints
+    """[T]; tokens past the batch's own are 0."""
+    positions: Ints
+    """[T]."""
+    slots: Ints
+    """[B, L]: the token in each slot of the rectangle; empty slots point at token 0."""
+    back: Ints
+    """[T]: each token's slot, in the flattened rectangle."""
+    mask: Floats
+    """[B, L]: 1 where a slot holds a token, else 0."""
+    first: Ints
+    """[B]: each text's first token."""
+    last: Ints
+    """[B]: each text's last token."""
+
+    @classmethod
+    def of(cls, batch: PackedBatch) -> Spread:
+        """The rectangle of `batch`."""
+        tokens = rounded(batch.tokens, _TOKEN_STEPS)
+        length = rounded(batch.max_length, _LENGTH_STEPS)
+        texts = rounded(batch.texts, _TEXT_STEPS)
+        counts = np.diff(batch.cumulative)
+        text_of = np.repeat(np.arange(batch.texts, dtype=np.int32), counts)
+        slot = text_of * np.int32(length) + batch.positions
+        slots = np.zeros(texts * length, np.int32)
+        slots[slot] = np.arange(batch.tokens, dtype=np.int32)
+        mask = np.zeros(texts * length, np.float32)
+        mask[slot] = 1
+        return cls(
+            ids=_padded(batch.ids, tokens),
+            positions=_padded(batch.positions, tokens),
+            slots=slots.reshape(texts, length),
+            back=_padded(slot, tokens),
+            mask=mask.reshape(texts, length),
+            first=_padded(batch.cumulative[:-1], texts),
+            last=_padded(batch.cumulative[1:] - 1, texts),
+        )
+
+
+def rounded(size: int, steps: tuple[tuple[int, int], ...]) -> int:
+    """`size` rounded up to a multiple of the step for sizes like it."""
+    step = next(step for limit, step in steps if size <= limit)
+    return -(-size // step) * step
+
+
+def token_sizes(longest: int) -> tuple[int, ...]:
+    """The rounded lengths of single texts up to `longest` tokens, shortest first."""
+    return tuple(sorted({rounded(size, _TOKEN_STEPS) for size in range(1, longest + 1)}))
+
+
+def _padded(values: Ints, size: int) -> Ints:
+    padded = np.zeros(size, np.int32)
+    padded[: len(values)] = values
+    return padded

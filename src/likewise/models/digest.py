@@ -1,0 +1,110 @@
+"""The digest that names a model: the same for the same numbers, wherever the folder came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from likewise.base.log import fields, logger
+from likewise.models.card import Dense, ModelCard
+from likewise.models.parts import read_json
+from likewise.models.weights import weight_files
+
+_log = logger("models")
+_BLOCK = 1 << 20
+# Keys of config.json that change no vector: training, generation, and who wrote the file.
+_IDLE = (
+    "_name_or_path architectures transformers_version torch_dtype dtype use_cache "
+    "classifier_dropout attention_probs_dropout_prob hidden_dropout_prob initializer_range gradient_checkpointing "
+    "id2label label2id problem_type finetuning_task bos_token_id eos_token_id return_dict "
+    "output_hidden_states output_attentions tie_word_embeddings max_length min_length"
+).split()
+
+
+def weights_digest(card: ModelCard, *, cache: Path | None = None) -> str:
+    """sha256 (hex) over all that decides the model's vectors: weights, tokenizer, configuration.
+
+    Hashing the weights is skipped when `cache` (a folder) remembers the file by path, size, time
+    of change and inode.
+    """
+    remembered = _Remembered(cache / "digests.json" if cache is not None else None)
+    files = [*weight_files(card.transformer)]
+    for step in card.steps:
+        if isinstance(step, Dense):
+            files += weight_files(step.folder)
+    tokenizer = read_json(card.transformer / "tokenizer.json")
+    # These two say how a caller pads and cuts; Likewise does neither by them.
+    for key in ("truncation", "padding"):
+        tokenizer.pop(key, None)
+    deciding = {
+        "weights": [remembered.sha256(path) for path in files],
+        "tokenizer": tokenizer,
+        "config": {key: value for key, value in card.config.items() if key not in _IDLE},
+        "steps": [_described(step) for step in card.steps],
+        "lower_case": card.lower_case,
+    }
+    remembered.save()
+    canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _described(step: Any) -> dict[str, Any]:
+    values = {name: getattr(step, name) for name in step.__slots__ if name != "folder"}
+    return {"step": type(step).__name__, **values}
+
+
+class _Remembered:
+    """File digests kept in a JSON file; losing it costs only time."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._known: dict[str, Any] = {}
+        self._changed = False
+        if path is not None and path.is_file():
+            try:
+                known = json.loads(path.read_text(encoding="utf-8"))
+                self._known = known if isinstance(known, dict) else {}
+            except (OSError, ValueError) as broken:
+                _log.info(fields("digest cache ignored", path=path, why=broken))
+
+    def sha256(self, path: Path) -> str:
+        """The digest of the file as it is now."""
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        entry = self._known.get(str(path.resolve()))
+        if isinstance(entry, dict) and entry.get("stamp") == stamp and "sha256" in entry:
+            return str(entry["sha256"])
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+        entry = {"stamp": stamp, "sha256": digest.hexdigest()}
+        self._known[str(path.resolve())] = entry
+        self._changed = True
+        return str(entry["sha256"])
+
+    def save(self) -> None:
+        """Write what was learned; a cache that can't be written is only slower."""
+        if self._path is None or not self._changed:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(self._path, self._known)
+        except OSError as broken:
+            _log.info(fields("digest cache not written", path=self._path, why=broken))
+
+
+def _replace(path: Path, value: Mapping[str, Any]) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

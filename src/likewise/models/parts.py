@@ -1,0 +1,191 @@
+"""The modules of a sentence-transformers folder, in the format up to 5.3 and that since 5.4."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from likewise.base.errors import ModelCorrupt, ModelUnsupported
+
+# Both spellings of the class path end in the class's name; only these packages are known.
+_PACKAGES = ("sentence_transformers.",)
+_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
+_MODES = ("cls", "max", "mean", "lasttoken")
+# The classic format has a flag a mode; several are concatenated in this order.
+_CLASSIC_MODES: Mapping[str, str] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_ACTIVATIONS: Mapping[str, str] = {
+    "torch.nn.modules.activation.Tanh": "tanh",
+    "torch.nn.modules.activation.ReLU": "relu",
+    "torch.nn.modules.activation.GELU": "gelu",
+    "torch.nn.modules.activation.SiLU": "silu",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+    "torch.nn.modules.linear.Identity": "identity",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """An entry of modules.json: the class's short name and the folder of its files."""
+
+    kind: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """Tokens to one row; several modes lie side by side."""
+
+    modes: tuple[str, ...]
+    include_prompt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A linear layer after pooling; its weights are in `folder`."""
+
+    folder: Path
+    inputs: int
+    outputs: int
+    bias: bool
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Normalise:
+    """Rows scaled to length 1."""
+
+
+Step = Pooling | Dense | Normalise
+
+
+def read_json(path: Path, *, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON object in `path`; `missing`, when given, if there is no such file.
+
+    Raises:
+        ModelCorrupt: it isn't there, isn't JSON, or isn't an object.
+    """
+    value = _load(path) if missing is None or path.is_file() else missing
+    if not isinstance(value, dict):
+        raise ModelCorrupt(f"{path} holds a {type(value).__name__}, not a JSON object")
+    return value
+
+
+def read_modules(folder: Path) -> list[Module]:
+    """The modules of `folder`, in order; a transformer and a pooling when it lists none.
+
+    Raises:
+        ModelUnsupported: one isn't known here.
+        ModelCorrupt: modules.json is damaged.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():
+        return [Module("Transformer", "")]
+    entries = _load(path)
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise ModelCorrupt(f"{path} isn't a list of modules")
+    modules = [_module(entry, path) for entry in entries]
+    if not modules or modules[0].kind != "Transformer":
+        raise ModelUnsupported(f"{path}: the first module must be a Transformer")
+    return modules
+
+
+def read_steps(folder: Path, modules: Sequence[Module], width: int) -> tuple[tuple[Step, ...], int]:
+    """What follows the transformer of `width`, and the width of the vectors that come out.
+
+    Raises:
+        ModelUnsupported: a part, or the order of parts, isn't known here.
+        ModelCorrupt: a part's width isn't that of the part before it.
+    """
+    if not modules:
+        return (Pooling(("mean",)),), width
+    steps: list[Step] = []
+    for module in modules:
+        if (module.kind == "Pooling") != (not steps) or module.kind == "Transformer":
+            raise ModelUnsupported(
+                f"{folder / 'modules.json'}: {' -> '.join(m.kind for m in modules)} after the "
+                "transformer isn't computed here; one Pooling must come first"
+            )
+        path = folder / module.path
+        step: Step
+        if module.kind == "Pooling":
+            step, width = _pooling(path / "config.json", width)
+        elif module.kind == "Dense":
+            step, width = _dense(path, width)
+        else:
+            step = Normalise()
+        steps.append(step)
+    return tuple(steps), width
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as missing:
+        raise ModelCorrupt(f"{path} is missing") from missing
+    except (OSError, ValueError) as broken:
+        raise ModelCorrupt(f"{path} can't be read as JSON: {broken}") from broken
+
+
+def _module(entry: Mapping[str, Any], path: Path) -> Module:
+    kind, where = str(entry.get("type", "")), entry.get("path", "")
+    name = kind.rpartition(".")[2]
+    if not kind.startswith(_PACKAGES) or name not in _KNOWN:
+        raise ModelUnsupported(
+            f"{path}: module {kind!r} isn't computed here; known: {', '.join(_KNOWN)}"
+        )
+    if not isinstance(where, str) or Path(where).is_absolute() or ".." in Path(where).parts:
+        raise ModelCorrupt(f"{path}: module path {where!r} leads out of the folder")
+    return Module(name, where)
+
+
+def _pooling(path: Path, width: int) -> tuple[Pooling, int]:
+    config = read_json(path)
+    if "pooling_mode" in config:
+        given = config["pooling_mode"]
+        modes = [given] if isinstance(given, str) else list(given or ())
+    else:
+        modes = [mode for flag, mode in _CLASSIC_MODES.items() if config.get(flag)]
+    unknown = [mode for mode in modes if mode not in _MODES]
+    if unknown or not modes:
+        raise ModelUnsupported(
+            f"{path}: pooling {unknown or 'of no kind'} isn't computed here; "
+            f"known: {', '.join(_MODES)}"
+        )
+    written = config.get("embedding_dimension", config.get("word_embedding_dimension", width))
+    if written != width:
+        raise ModelCorrupt(f"{path} pools vectors of width {written}, the model's are of {width}")
+    return Pooling(tuple(modes), bool(config.get("include_prompt", True))), width * len(modes)
+
+
+def _dense(folder: Path, width: int) -> tuple[Dense, int]:
+    path = folder / "config.json"
+    config = read_json(path)
+    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
+    if activation not in _ACTIVATIONS:
+        raise ModelUnsupported(
+            f"{path}: activation {activation!r} isn't computed here; "
+            f"known: {', '.join(_ACTIVATIONS)}"
+        )
+    names = {config.get(f"module_{side}_name") for side in ("input", "output")}
+    if config.get("use_residual") or names - {None, "sentence_embedding"}:
+        raise ModelUnsupported(
+            f"{path}: a Dense with use_residual, or on anything but sentence_embedding, "
+            "isn't computed here"
+        )
+    inputs, outputs = config.get("in_features"), config.get("out_features")
+    if not isinstance(inputs, int) or not isinstance(outputs, int) or outputs < 1:
+        raise ModelCorrupt(f"{path} doesn't say its in_features and out_features")
+    if inputs != width:
+        raise ModelCorrupt(f"{path} takes vectors of width {inputs}, those before it have {width}")
+    dense = Dense(folder, inputs, outputs, bool(config.get("bias", True)), _ACTIVATIONS[activation])
+    return dense, outputs

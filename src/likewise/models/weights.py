@@ -1,0 +1,215 @@
+"""Weights mapped from safetensors files and checked, and the digest that names them."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from likewise.models.parts import read_json
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from likewise.base.types import Vectors
+
+_DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
+_PICKLED = ("pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json")
+# A header is some bytes a tensor; one this long is a damaged length.
+_MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """Where a tensor lies."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+
+class Weights:
+    """The tensors of one folder by name; the bytes stay in the file until they are read.
+
+    Names come without the `bert.` (or other) prefix that some checkpoints put before them; see
+    `without_prefix`.
+    """
+
+    def __init__(self, entries: Mapping[str, _Entry], maps: Mapping[Path, mmap.mmap]) -> None:
+        self._entries = dict(entries)
+        self._maps = maps
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold them."""
+        return tuple(sorted(self._maps))
+
+    def without_prefix(self, probe: str, prefixes: tuple[str, ...]) -> Weights:
+        """The same tensors, named without whichever of `prefixes` stands before `probe`."""
+        for prefix in prefixes:
+            if prefix + probe in self._entries:
+                named = {
+                    _modern(name.removeprefix(prefix)): entry
+                    for name, entry in self._entries.items()
+                    if name.startswith(prefix)
+                }
+                return Weights(named, self._maps)
+        return self
+
+    def require(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Check that every tensor of `shapes` is there, in that shape, with finite numbers only.
+
+        Raises:
+            ModelCorrupt: one isn't; it is named, with both shapes.
+        ModelUnsupported: its numbers are of a type not read here.
+        """
+        where = ", ".join(path.name for path in self.files)
+        for name, shape in shapes.items():
+            entry = self._entries.get(name)
+            if entry is None:
+                raise ModelCorrupt(f"{self.files[0].parent}: {where} has no tensor {name!r}")
+            if entry.dtype not in _DTYPES:
+                raise ModelUnsupported(
+                    f"{entry.file}: tensor {name!r} holds {entry.dtype}, which isn't read here; "
+                    f"known: {', '.join(_DTYPES)}"
+                )
+            if entry.shape != shape:
+                raise ModelCorrupt(
+                    f"{entry.file}: tensor {name!r} is {list(entry.shape)}, config.json asks for "
+                    f"{list(shape)}"
+                )
+        for name in shapes:
+            self._require_finite(name)
+        self.release()
+
+    def __getitem__(self, name: str) -> Vectors:
+        """float32 of the tensor; a view of the file where that holds float32 already."""
+        entry = self._entries[name]
+        count = int(np.prod(entry.shape, dtype=np.int64))
+        raw: npt.NDArray[Any] = np.frombuffer(
+            self._maps[entry.file], _DTYPES[entry.dtype], count, entry.start
+        )
+        if entry.dtype == "BF16":
+            raw = (raw.astype(np.uint32) << 16).view(np.float32)
+        # Engines take aligned memory; the format aligns its data, but older files may not.
+        usable = raw.dtype == np.float32 and raw.flags.aligned
+        return np.asarray(raw if usable else raw.astype(np.float32)).reshape(entry.shape)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def release(self) -> None:
+        """Let the pages read so far go from memory; they come back from the file when used."""
+        for mapped in self._maps.values():
+            if hasattr(mapped, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def _require_finite(self, name: str) -> None:
+        values = self[name]
+        # min and max let NaN through and see infinities, without a temporary array.
+        if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+            raise ModelCorrupt(
+                f"{self._entries[name].file}: tensor {name!r} holds NaN or Inf; "
+                "the file is damaged or the training diverged"
+            )
+
+
+def open_weights(folder: Path) -> Weights:
+    """The weights in `folder`, from model.safetensors or from the files its index lists.
+
+    Raises:
+        ModelNotFound: there are none.
+        ModelUnsupported: there are only pickled ones, or numbers of a type not read here.
+        ModelCorrupt: a file is cut short or contradicts itself.
+    """
+    entries: dict[str, _Entry] = {}
+    maps: dict[Path, mmap.mmap] = {}
+    for path in weight_files(folder):
+        maps[path] = _map(path)
+        entries |= _read_header(path, maps[path])
+    return Weights(entries, maps)
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files of `folder`, in order of name.
+
+    Raises:
+        ModelNotFound: there are none.
+        ModelUnsupported: there are only pickled ones.
+        ModelCorrupt: one that the index lists is missing.
+    """
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        return (single,)
+    if index.is_file():
+        listed = {str(file) for file in read_json(index).get("weight_map", {}).values()}
+        paths = tuple(folder / file for file in sorted(listed))
+        gone = [path.name for path in paths if not path.is_file()]
+        if gone or not paths or any(path.parent != folder for path in paths):
+            raise ModelCorrupt(f"{index} lists {', '.join(gone) or 'no file here'}: missing")
+        return paths
+    pickled = [file for file in _PICKLED if (folder / file).exists()]
+    if pickled:
+        raise ModelUnsupported(
+            f"{folder} has its weights only in {pickled[0]}, a pickle, which can run code when "
+            "read; convert it to model.safetensors"
+        )
+    raise ModelNotFound(f"{folder} has no model.safetensors")
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            # Private and writable: OpenVINO shares only memory that it could write to.
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as broken:
+        raise ModelCorrupt(f"{path} can't be mapped: {broken}") from broken
+
+
+def _read_header(path: Path, mapped: mmap.mmap) -> dict[str, _Entry]:
+    length = int.from_bytes(mapped[:8], "little")
+    if len(mapped) < 8 or length > min(len(mapped) - 8, _MAX_HEADER):
+        raise ModelCorrupt(
+            f"{path} is cut short or isn't safetensors: {len(mapped)} bytes, "
+            f"and its header alone should be {length}"
+        )
+    try:
+        header: dict[str, Any] = json.loads(mapped[8 : 8 + length])
+        return {
+            name: _entry(path, name, value, 8 + length)
+            for name, value in header.items()
+            if name != "__metadata__"
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as broken:
+        raise ModelCorrupt(f"{path}: the safetensors header is damaged: {broken!r}") from broken
+
+
+def _entry(path: Path, name: str, value: Mapping[str, Any], base: int) -> _Entry:
+    dtype, shape = str(value["dtype"]), tuple(int(n) for n in value["shape"])
+    start, end = (int(n) for n in value["data_offsets"])
+    if dtype not in _DTYPES:
+        # Integer buffers such as position_ids are never asked for; `require` refuses if one is.
+        return _Entry(path, dtype, shape, base + start)
+    wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(_DTYPES[dtype]).itemsize
+    size = path.stat().st_size
+    if start < 0 or end - start != wanted or base + end > size:
+        raise ModelCorrupt(
+            f"{path} is cut short or damaged: tensor {name!r} {list(shape)} should be bytes "
+            f"{base + start} to {base + start + wanted} of {size}"
+        )
+    return _Entry(path, dtype, shape, base + start)
+
+
+def _modern(name: str) -> str:
+    """LayerNorm's parameters were called gamma and beta in the first BERT checkpoints."""
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name

@@ -1,0 +1,134 @@
+"""BERT, written once: its configuration, the shapes of its weights, and its forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from likewise.base.errors import ModelCorrupt, ModelUnsupported
+from likewise.nets.ops import Activation, Ops, Tensor
+
+# Names in a BERT's config.json; `gelu` is the exact function, the others its tanh approximation.
+ACTIVATIONS: Mapping[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bert:
+    """A BERT's sizes and choices; `read` makes it from config.json."""
+
+    vocabulary: int
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    positions: int
+    types: int
+    activation: Activation
+    epsilon: float
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], *, where: str) -> Bert:
+        """The architecture that `config` describes.
+
+        Raises:
+            ModelUnsupported: it asks for a variant that isn't computed here.
+            ModelCorrupt: a size is missing, isn't a positive number, or contradicts another.
+        """
+        _refuse_variants(config, where)
+        net = cls(
+            vocabulary=_size(config, "vocab_size", where),
+            width=_size(config, "hidden_size", where),
+            layers=_size(config, "num_hidden_layers", where),
+            heads=_size(config, "num_attention_heads", where),
+            inner=_size(config, "intermediate_size", where),
+            positions=_size(config, "max_position_embeddings", where),
+            types=int(config.get("type_vocab_size", 2)),
+            activation=ACTIVATIONS[config.get("hidden_act", "gelu")],
+            epsilon=float(config.get("layer_norm_eps", 1e-12)),
+        )
+        if net.width % net.heads:
+            raise ModelCorrupt(
+                f"{where}: hidden_size {net.width} isn't a multiple of "
+                f"num_attention_heads {net.heads}"
+            )
+        return net
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every weight that `forward` reads, and its shape."""
+        width, inner = self.width, self.inner
+        shapes: dict[str, tuple[int, ...]] = {
+            "embeddings.word_embeddings.weight": (self.vocabulary, width),
+            "embeddings.position_embeddings.weight": (self.positions, width),
+            "embeddings.token_type_embeddings.weight": (self.types, width),
+        }
+        norms, linears = ["embeddings.LayerNorm"], []
+        for layer in (f"encoder.layer.{index}" for index in range(self.layers)):
+            norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+            linears += [
+                *((f"{layer}.attention.self.{part}", width, width) for part in _QKV),
+                (f"{layer}.attention.output.dense", width, width),
+                (f"{layer}.intermediate.dense", inner, width),
+                (f"{layer}.output.dense", width, inner),
+            ]
+        for name in norms:
+            shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+        for name, rows, columns in linears:
+            shapes |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+        return shapes
+
+    def forward(self, ops: Ops[Tensor]) -> Tensor:
+        """The last hidden state of every token, [tokens, width]."""
+        x = ops.embedding("embeddings.word_embeddings.weight", ops.tokens())
+        x = ops.add(x, ops.row("embeddings.token_type_embeddings.weight", 0))
+        x = ops.add(x, ops.embedding("embeddings.position_embeddings.weight", ops.positions()))
+        x = ops.layer_norm(x, "embeddings.LayerNorm", epsilon=self.epsilon)
+        for index in range(self.layers):
+            x = self._layer(ops, x, f"encoder.layer.{index}")
+        return x
+
+    def _layer(self, ops: Ops[Tensor], x: Tensor, layer: str) -> Tensor:
+        qkv = ops.linear(x, [f"{layer}.attention.self.{part}" for part in _QKV])
+        y = ops.attention(qkv, heads=self.heads)
+        y = ops.linear(y, [f"{layer}.attention.output.dense"])
+        x = ops.layer_norm(
+            ops.add(y, x), f"{layer}.attention.output.LayerNorm", epsilon=self.epsilon
+        )
+        y = ops.activate(ops.linear(x, [f"{layer}.intermediate.dense"]), self.activation)
+        y = ops.linear(y, [f"{layer}.output.dense"])
+        return ops.layer_norm(ops.add(y, x), f"{layer}.output.LayerNorm", epsilon=self.epsilon)
+
+
+_QKV = ("query", "key", "value")
+
+
+def _refuse_variants(config: Mapping[str, Any], where: str) -> None:
+    position = config.get("position_embedding_type") or "absolute"
+    if position != "absolute":
+        raise ModelUnsupported(
+            f"{where}: position_embedding_type {position!r} isn't computed here; only 'absolute' is"
+        )
+    activation = config.get("hidden_act", "gelu")
+    if activation not in ACTIVATIONS:
+        raise ModelUnsupported(
+            f"{where}: hidden_act {activation!r} isn't computed here; known: "
+            f"{', '.join(sorted(ACTIVATIONS))}"
+        )
+    for key in ("is_decoder", "add_cross_attention"):
+        if config.get(key):
+            raise ModelUnsupported(f"{where}: {key} is set; only encoders are computed here")
+
+
+def _size(config: Mapping[str, Any], key: str, where: str) -> int:
+    value = config.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ModelCorrupt(f"{where}: {key} must be a positive whole number, not {value!r}")
+    return value

@@ -1,0 +1,48 @@
+"""How large a bulk batch may be: large when it is quiet, short in time while queries come in."""
+
+from __future__ import annotations
+
+import threading
+
+from likewise.base.clock import Clock, monotonic
+
+QUIET_BUDGET = 512
+"""Tokens of a bulk batch while no query comes; more gains nothing on a CPU, it leaves the cache."""
+SMALLEST_BUDGET = 64
+HOLD_UP_SECONDS = 0.025
+"""How long a bulk batch may hold a query up."""
+QUIET_AFTER_SECONDS = 2.0
+_WEIGHT = 0.2
+
+
+class Pace:
+    """Learns the engine's speed from the batches it did, and sizes the next one by it."""
+
+    def __init__(self, clock: Clock = monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seconds_per_token: float | None = None
+        self._last_query: float | None = None
+
+    def saw_query(self) -> None:
+        """An interactive request came in."""
+        self._last_query = self._clock()
+
+    def saw_batch(self, tokens: int, seconds: float) -> None:
+        """A batch of `tokens` took `seconds`; small ones say little about the rate."""
+        if tokens < SMALLEST_BUDGET:
+            return
+        rate = seconds / tokens
+        with self._lock:
+            known = self._seconds_per_token
+            self._seconds_per_token = rate if known is None else known + _WEIGHT * (rate - known)
+
+    def budget(self) -> int:
+        """Tokens for the next bulk batch."""
+        last = self._last_query
+        if last is None or self._clock() - last > QUIET_AFTER_SECONDS:
+            return QUIET_BUDGET
+        if self._seconds_per_token is None:
+            return SMALLEST_BUDGET
+        fits = int(HOLD_UP_SECONDS / self._seconds_per_token)
+        return max(SMALLEST_BUDGET, min(QUIET_BUDGET, fits))

@@ -1,0 +1,38 @@
+"""Which texts go into the next batch: pure arithmetic over their lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def order(lengths: Sequence[int]) -> list[int]:
+    """Positions from the longest text to the shortest; equal ones keep their order.
+
+    Neighbours of like length need the least padding where texts lie side by side, in attention.
+    """
+    return sorted(range(len(lengths)), key=lambda index: -lengths[index])
+
+
+def fitting(lengths: Sequence[int], budget: int) -> int:
+    """How many of `lengths`, from the first on, make the next batch of at most `budget` tokens.
+
+    At least one, so that a text longer than the budget is a batch by itself; 0 if there is none.
+    """
+    total = 0
+    for count, length in enumerate(lengths):
+        total += length
+        if total > budget:
+            return max(count, 1)
+    return len(lengths)
+
+
+def plan(lengths: Sequence[int], *, budget: int, window: int) -> list[list[int]]:
+    """All batches for texts that come in this order, sorting within each `window` of them."""
+    batches = []
+    for start in range(0, len(lengths), window):
+        staged = [start + index for index in order(lengths[start : start + window])]
+        while staged:
+            count = fitting([lengths[index] for index in staged], budget)
+            batches.append(staged[:count])
+            staged = staged[count:]
+    return batches

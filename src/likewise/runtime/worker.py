@@ -1,0 +1,117 @@
+"""One thread an engine stream: takes the next batch, computes it, hands the vectors out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from likewise.base.clock import monotonic
+from likewise.base.errors import EngineError, LikewiseError, NotFinite
+from likewise.base.log import fields, logger
+from likewise.engines.batch import PackedBatch
+from likewise.runtime import metrics
+
+if TYPE_CHECKING:
+    from likewise.base.types import Vectors
+    from likewise.engines.batch import Forward
+    from likewise.runtime.lanes import Batch, Lanes
+    from likewise.runtime.pace import Pace
+
+_log = logger("runtime")
+
+
+class Worker:
+    """Works until its lanes are closed."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        lanes: Lanes,
+        pace: Pace,
+        *,
+        model: str,
+        warm_lengths: tuple[int, ...] = (),
+    ) -> None:
+        """Run `forward` on what comes; texts of `warm_lengths` are tried while nothing does."""
+        self._forward = forward
+        self._lanes = lanes
+        self._pace = pace
+        self._model = model
+        self._cold = iter(warm_lengths)
+        self._thread = threading.Thread(target=self._run, name=f"likewise-{model}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the end, which `Lanes.close` brings."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        is_warm = False
+        while True:
+            batch = self._lanes.take(wait=is_warm)
+            if batch is not None:
+                self._do(batch)
+            elif is_warm or self._lanes.is_closed:
+                return
+            else:
+                is_warm = not _warm_next(self._forward, self._cold)
+
+    def _do(self, batch: Batch) -> None:
+        labels = (self._model, batch.lane)
+        started = monotonic()
+        metrics.QUEUE_SECONDS.labels(*labels).observe(started - batch.queued_at)
+        waiting = self._lanes.waiting_tokens(batch.lane)
+        metrics.WAITING_TOKENS.labels(*labels).set(waiting)
+        packed = PackedBatch.of([piece.ids for piece in batch.pieces])
+        try:
+            vectors = self._forward(packed)
+        except Exception as failure:  # noqa: BLE001 - the thread must outlive whatever fails
+            self._fail(batch, failure)
+            return
+        seconds = monotonic() - started
+        self._pace.saw_batch(packed.tokens, seconds)
+        metrics.BATCH_SECONDS.labels(*labels).observe(seconds)
+        metrics.BATCH_TOKENS.labels(*labels).observe(packed.tokens)
+        metrics.TEXTS.labels(*labels).inc(packed.texts)
+        metrics.TOKENS.labels(*labels).inc(packed.tokens)
+        self._hand_out(batch, vectors)
+
+    def _hand_out(self, batch: Batch, vectors: Vectors) -> None:
+        is_finite: list[bool] = np.isfinite(vectors).all(axis=1).tolist()
+        for row, piece in enumerate(batch.pieces):
+            if is_finite[row]:
+                piece.pending.deliver(piece.index, vectors[row])
+                continue
+            metrics.FAILED_BATCHES.labels(self._model, NotFinite.code).inc()
+            _log.error(fields("not finite", model=self._model, input=piece.index))
+            piece.pending.fail(
+                NotFinite(f"{self._model} gave NaN or Inf for input {piece.index}", param="input")
+            )
+
+    def _fail(self, batch: Batch, failure: Exception) -> None:
+        if not isinstance(failure, LikewiseError):
+            _log.error(fields("engine failed", model=self._model), exc_info=failure)
+            failure = EngineError(f"{self._model}: {failure!r}. This is a bug.")
+        metrics.FAILED_BATCHES.labels(self._model, failure.code).inc()
+        _log.error(fields("batch failed", model=self._model, error=failure))
+        for piece in batch.pieces:
+            piece.pending.fail(failure)
+
+
+def _warm_next(forward: Forward, lengths: Iterator[int]) -> bool:
+    """Compute a text of the next length; whether there was one."""
+    length = next(lengths, None)
+    if length is None:
+        return False
+    try:
+        forward(PackedBatch.of([[0] * length]))
+    except LikewiseError as failure:
+        # Real work will say it again, to someone who can act on it.
+        _log.warning(fields("warming failed", length=length, error=failure))
+    return True
