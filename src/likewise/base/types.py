@@ -87,7 +87,19 @@ class Park:
     error: str
 
 
-Action = Put | Delete | Park
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What is stored is of the row's present text already: only answer the log.
+
+    Should something else be stored by then, the log entry stays.
+    """
+
+    key: Key
+    seq: int
+    fingerprint: bytes
+
+
+Action = Put | Delete | Park | Keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,7 @@ class Applied:
     put: int = 0
     deleted: int = 0
     parked: int = 0
+    kept: int = 0
     superseded: int = 0
     """Actions not published because the log holds a newer entry for their key."""
 
@@ -152,6 +165,8 @@ class Audit:
     stale: int
     orphan: int
     parked: int
+    pending: int = 0
+    """Rows whose change waits in the log; they count in none of the four before."""
     repaired: int = 0
     details: tuple[str, ...] = field(default=())
 

@@ -1,0 +1,114 @@
+"""Rows in, actions out: split, embed, and set aside the rows that can't be embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from likewise.base.errors import EngineError, LikewiseError, NotFinite
+from likewise.base.log import fields, logger
+from likewise.base.types import Action, Chunk, Park, Put, Row
+
+if TYPE_CHECKING:
+    from likewise.base.protocols import Embedder, Splitter
+    from likewise.base.types import Vectors
+
+CANARY = "The quick brown fox jumps over the lazy dog."
+_log = logger("binding.embedding")
+
+Piece = tuple[Row, int, tuple[Chunk, ...]]
+"""A row, the log entry it answers, and its passages."""
+
+
+class Embedding:
+    """Turns rows into actions. Safe to use from several threads when the embedder is."""
+
+    def __init__(self, embedder: Embedder, split: Splitter, *, most_chunks: int) -> None:
+        self._embedder = embedder
+        self._split = split
+        self._most_chunks = most_chunks
+
+    def actions(self, rows: Sequence[tuple[Row, int]]) -> list[Action]:
+        """A `Put` for each row, or a `Park` for one that the model can't embed.
+
+        Raises:
+            LikewiseError: of a kind that a retry can mend, or the embedder fails on any text.
+        """
+        made: list[Action] = []
+        for group in _grouped(self._pieces(rows, made), self._most_chunks):
+            made += self._embed(group)
+        return made
+
+    def _pieces(self, rows: Sequence[tuple[Row, int]], made: list[Action]) -> list[Piece]:
+        """Cut the texts; rows that can't even be cut are parked in `made`."""
+        try:
+            passages = self._split([row.text for row, _ in rows])
+        except LikewiseError as error:
+            if error.retryable:
+                raise
+            if len(rows) == 1:
+                made.append(_park(*rows[0], error))
+                return []
+            half = len(rows) // 2
+            return self._pieces(rows[:half], made) + self._pieces(rows[half:], made)
+        return [(row, seq, cut) for (row, seq), cut in zip(rows, passages, strict=True)]
+
+    def _embed(self, pieces: Sequence[Piece]) -> list[Action]:
+        """Embed; on a failure halve until the rows that cause it stand alone."""
+        try:
+            vectors = self._vectors(pieces)
+        except LikewiseError as error:
+            if error.retryable:
+                raise
+            if len(pieces) > 1:
+                half = len(pieces) // 2
+                return [*self._embed(pieces[:half]), *self._embed(pieces[half:])]
+            self._require_alive(error)
+            row, seq, _ = pieces[0]
+            return [_park(row, seq, error)]
+        made: list[Action] = []
+        at = 0
+        for row, seq, chunks in pieces:
+            end = at + len(chunks)
+            made.append(Put(row.key, seq, row.fingerprint, chunks, vectors[at:end]))
+            at = end
+        return made
+
+    def _vectors(self, pieces: Sequence[Piece]) -> Vectors:
+        texts = [row.text[c.start : c.end] for row, _, chunks in pieces for c in chunks]
+        if not texts:
+            return np.empty((0, self._embedder.space.dimensions), dtype=np.float32)
+        blocks = [
+            self._embedder.embed(texts[at : at + self._most_chunks])
+            for at in range(0, len(texts), self._most_chunks)
+        ]
+        vectors = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        if not np.isfinite(vectors).all():
+            raise NotFinite("the model gave NaN or Inf")
+        return vectors
+
+    def _require_alive(self, error: LikewiseError) -> None:
+        """Before a row is blamed: an engine that fails on plain words is broken itself."""
+        if isinstance(error, EngineError):
+            self._embedder.embed([CANARY])
+
+
+def _park(row: Row, seq: int, error: LikewiseError) -> Park:
+    _log.warning(fields("row parked", key=row.key, error=f"{error.code}: {error}"))
+    return Park(row.key, seq, row.fingerprint, f"{error.code}: {error}")
+
+
+def _grouped(pieces: Sequence[Piece], most_chunks: int) -> Iterator[list[Piece]]:
+    """Runs of rows with at most `most_chunks` passages together, or one row that has more."""
+    group: list[Piece] = []
+    count = 0
+    for piece in pieces:
+        if group and count + len(piece[2]) > most_chunks:
+            yield group
+            group, count = [], 0
+        group.append(piece)
+        count += len(piece[2])
+    if group:
+        yield group

@@ -1,0 +1,303 @@
+"""The loop that keeps vectors in step: claim, read, plan, embed, publish."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from likewise.base.clock import Clock, monotonic
+from likewise.base.errors import BindingNotFound, LeaseLost, LikewiseError, SpaceMismatch
+from likewise.base.log import fields, logger
+from likewise.binding.embedding import Embedding
+from likewise.binding.ledger import LEASE_SECONDS, Ledger
+from likewise.binding.plan import newest, plan
+from likewise.binding.reconcile import Finding, sweep, wrong
+from likewise.binding.status import Status, status
+
+if TYPE_CHECKING:
+    from likewise.base.bound import BoundSource, BoundTable
+    from likewise.base.protocols import Embedder, Splitter
+    from likewise.base.types import Action
+
+_log = logger("binding.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a worker goes about it. The defaults suit a model on a CPU."""
+
+    batch_rows: int = 512
+    """Log entries claimed at a time."""
+    batch_chunks: int = 512
+    """Passages embedded in one call."""
+    commit_rows: int = 256
+    """Rows published in one transaction: an application waits for no more than that."""
+    depth: int = 3
+    """Batches between claim and publication, so that the engine never waits for the database."""
+    threads: int = 2
+    """Calls to the embedder at a time: one fills the gap at the other's end."""
+    poll_seconds: float = 0.02
+    """How often an idle worker looks whether somebody has written."""
+    idle_seconds: float = 1.0
+    """How often it looks at leases and triggers although nobody has."""
+    reconcile_seconds: float | None = 3600.0
+    """How often source and store are compared row by row unasked; never when None."""
+    lease_seconds: float = LEASE_SECONDS
+    first_delay: float = 0.1
+    """Seconds before the first retry; they double with each."""
+    longest_delay: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    ready: tuple[Action, ...]
+    embedded: Future[list[Action]]
+
+
+def _nowhere(step: str) -> None:
+    """The default for `at`."""
+
+
+class Worker:
+    """Keeps one binding in step. One thread drives it; several workers may share a binding.
+
+    `at` is called with a name between every two steps; tests stop the process there.
+
+    Raises:
+        SpaceMismatch: `embedder` isn't of the space that `table` holds.
+    """
+
+    def __init__(
+        self,
+        source: BoundSource,
+        table: BoundTable,
+        embedder: Embedder,
+        split: Splitter,
+        *,
+        options: Options | None = None,
+        clock: Clock = monotonic,
+        at: Callable[[str], None] = _nowhere,
+    ) -> None:
+        space = table.space
+        space.require(embedder.space.with_chunker(space.chunker), where=f"binding {table.name}")
+        self.options = options or Options()
+        self.error: str | None = None
+        self._source = source
+        self._table = table
+        self._clock = clock
+        self._at = at
+        self._embedding = Embedding(embedder, split, most_chunks=self.options.batch_chunks)
+        self._ledger = Ledger(table, seconds=self.options.lease_seconds, clock=clock)
+        self._pool = ThreadPoolExecutor(self.options.threads, f"likewise-bind-{table.name}")
+        self._flying: deque[_Batch] = deque()
+        self._after = 0
+        self._sweep: Iterator[list[Finding]] | None = None
+        self._sweep_number = 0
+        self._swept = clock()
+
+    def step(self) -> int:
+        """Move on by one batch: gives how many rows were decided; 0 when there is nothing to do.
+
+        Raises:
+            LikewiseError: nothing of the batch was lost; the next call begins it anew.
+        """
+        try:
+            if self._source.attach():
+                self._start_over()
+            self._at("attached")
+            if not self._has_work():
+                self._ledger.release()
+                self._at("released")
+                return 0
+            if not self._ledger.hold():
+                self._start_over()
+                return 0
+            self._at("leased")
+            self._fill()
+            return self._publish(self._flying.popleft()) if self._flying else 0
+        except BaseException:
+            self._start_over()
+            raise
+
+    def run(self, stop: threading.Event) -> None:
+        """Stay in step until `stop` is set, or the binding is dropped or made anew.
+
+        Whatever else goes wrong is logged, shown in `error` and in the status, and tried again.
+        """
+        delay = self.options.first_delay
+        try:
+            while not stop.is_set():
+                try:
+                    stamp = self._source.stamp()
+                    if self.step() == 0:
+                        self._sleep(stop, stamp)
+                    self._note(None)
+                    delay = self.options.first_delay
+                except (BindingNotFound, SpaceMismatch) as error:
+                    self._note(error)
+                    return
+                except Exception as error:  # noqa: BLE001 - one bad batch must not end the loop
+                    self._note(error)
+                    stop.wait(delay)
+                    delay = min(2 * delay, self.options.longest_delay)
+        finally:
+            self.close()
+
+    def drain(
+        self,
+        progress: Callable[[Status], None] | None = None,
+        *,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Work until nothing is left, telling `progress` how it stands now and then.
+
+        Raises:
+            LikewiseError: of a kind that a retry can't mend.
+        """
+        stop = stop or threading.Event()
+        delay = self.options.first_delay
+        while not stop.is_set():
+            try:
+                worked = self.step()
+                delay = self.options.first_delay
+            except LikewiseError as error:
+                if not error.retryable:
+                    raise
+                self._note(error)
+                worked = 0
+                stop.wait(delay)
+                delay = min(2 * delay, self.options.longest_delay)
+            if progress is not None:
+                progress(status(self._source, self._table))
+            if not worked:
+                if not self._has_work():
+                    break
+                stop.wait(self.options.poll_seconds)
+        self._note(None)
+        self._ledger.release()
+
+    def close(self) -> None:
+        """Give the lease back and end the threads; batches not yet published stay in the log."""
+        self._start_over()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        # What can't be given back now runs out by itself.
+        with suppress(LikewiseError):
+            self._ledger.release()
+
+    def _has_work(self) -> bool:
+        return bool(self._flying) or self._table.has_work() or self._is_sweep_due()
+
+    def _fill(self) -> None:
+        """Keep `depth` batches between claim and publication."""
+        while len(self._flying) < self.options.depth:
+            changes = self._source.changes(self._after, limit=self.options.batch_rows)
+            self._at("claimed")
+            if changes:
+                self._after = changes[-1].seq
+                self._flying.append(self._begin(newest(changes)))
+            elif not self._compare():
+                if self._flying or not self._after:
+                    return
+                # All is published: entries that a fence left behind are before `after`.
+                self._after = 0
+
+    def _begin(self, seqs: dict[tuple[int | float | str | bytes, ...], int]) -> _Batch:
+        """Read the rows as they are now and hand those to embed to the threads."""
+        keys = list(seqs)
+        stored = self._table.fingerprints(keys)
+        rows = self._source.read(keys)
+        self._at("read")
+        planned = plan(seqs, rows, stored)
+        future = self._pool.submit(self._embedding.actions, planned.embed)
+        self._at("planned")
+        return _Batch(planned.ready, future)
+
+    def _publish(self, batch: _Batch) -> int:
+        """Publish a batch in small transactions, in each of which the fence decides."""
+        actions = [*batch.ready, *self._awaited(batch.embedded)]
+        self._at("embedded")
+        for part in _parts(actions, self.options.commit_rows, self.options.batch_chunks):
+            self._ledger.hold()
+            applied = self._table.apply(part, cursor=max(action.seq for action in part))
+            self._at("published")
+            _log.debug(fields("published", binding=self._table.name, applied=applied))
+        return len(actions)
+
+    def _awaited(self, future: Future[list[Action]]) -> list[Action]:
+        """The future's result; the lease is prolonged while it takes."""
+        while True:
+            try:
+                return future.result(timeout=self._ledger.renew_every)
+            except TimeoutError:
+                if future.done():
+                    raise
+                self._ledger.hold()
+
+    def _compare(self) -> bool:
+        """Compare source and store a little further; True when that put something in the log."""
+        if self._sweep is None:
+            number = self._table.reconcile_wanted()
+            if number is None and not self._is_sweep_due():
+                return False
+            self._sweep, self._sweep_number = sweep(self._source, self._table), number or 0
+        for findings in self._sweep:
+            self._at("compared")
+            if keys := wrong(findings):
+                self._source.enqueue(keys)
+                return True
+        self._table.reconcile_done(self._sweep_number)
+        self._sweep, self._swept = None, self._clock()
+        return False
+
+    def _is_sweep_due(self) -> bool:
+        every = self.options.reconcile_seconds
+        return every is not None and self._clock() - self._swept >= every
+
+    def _start_over(self) -> None:
+        """Forget what was read ahead: the log still holds all of it."""
+        for batch in self._flying:
+            batch.embedded.cancel()
+        self._flying.clear()
+        self._after = 0
+        self._sweep = None
+
+    def _sleep(self, stop: threading.Event, stamp: object) -> None:
+        """Wait until somebody has written since `stamp`."""
+        until = self._clock() + self.options.idle_seconds
+        while self._source.stamp() == stamp and self._clock() < until:
+            if stop.wait(self.options.poll_seconds):
+                return
+
+    def _note(self, error: Exception | None) -> None:
+        """Say what stands in the way, once, where the user looks: log, status and `error`."""
+        text = None if error is None else f"{getattr(error, 'code', type(error).__name__)}: {error}"
+        if text == self.error:
+            return
+        self.error = text
+        if error is not None:
+            surprising = not isinstance(error, LikewiseError)
+            _log.warning(fields("paused", binding=self._table.name, why=text), exc_info=surprising)
+        if not isinstance(error, LeaseLost):
+            # The database may be what is wrong.
+            with suppress(LikewiseError):
+                self._table.note_error(text)
+
+
+def _parts(actions: Sequence[Action], rows: int, chunks: int) -> Iterator[list[Action]]:
+    """Cut into runs of at most `rows` actions and, but for a single action, `chunks` vectors."""
+    part: list[Action] = []
+    count = 0
+    for action in actions:
+        size = len(getattr(action, "chunks", ()))
+        if part and (len(part) == rows or count + size > chunks):
+            yield part
+            part, count = [], 0
+        part.append(action)
+        count += size
+    if part:
+        yield part

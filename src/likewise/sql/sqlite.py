@@ -1,0 +1,202 @@
+"""How a SQLite file is opened, lent to threads, and how its errors become ours."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+import sqlite_vec
+
+from likewise.base.errors import (
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseLocked,
+    DatabaseMissing,
+    DatabaseReadOnly,
+    LikewiseError,
+    SchemaDrift,
+)
+
+BUSY_SECONDS = 5.0
+UTF8 = "likewise_utf8"
+"""SQL function of our connections: whether a BLOB is UTF-8."""
+_KEPT_IDLE = 8
+
+# What each of apsw's errors becomes, and the words for it. Looked up along the class hierarchy, so
+# the last line is for whatever isn't named.
+ERRORS: dict[type[Exception], tuple[type[LikewiseError], str]] = {
+    apsw.BusyError: (DatabaseLocked, "another program holds it locked; try again when it is done"),
+    apsw.LockedError: (DatabaseLocked, "it is locked within this program; try again"),
+    apsw.ProtocolError: (DatabaseLocked, "its locks couldn't be taken in time; try again"),
+    apsw.ReadOnlyError: (
+        DatabaseReadOnly,
+        "it can't be written; check the permissions of the file and of its folder",
+    ),
+    apsw.PermissionsError: (DatabaseReadOnly, "access was denied; check the permissions"),
+    apsw.FullError: (DatabaseFull, "the disk (or the file's page limit) is full; make room"),
+    apsw.CorruptError: (DatabaseCorrupt, "it is damaged; restore it from a backup"),
+    apsw.NotADBError: (DatabaseCorrupt, "it isn't a SQLite database"),
+    apsw.CantOpenError: (DatabaseMissing, "it can't be opened; check the path and permissions"),
+    apsw.SchemaChangeError: (DatabaseLocked, "its schema changed meanwhile; try again"),
+    apsw.Error: (DatabaseError, "SQLite refused"),
+}
+
+
+def mapped(error: apsw.Error, path: Path) -> LikewiseError:
+    """Our error for one of apsw's, naming the file and what to do."""
+    text = str(error)
+    if isinstance(error, apsw.SQLError) and ("no such table" in text or "no such column" in text):
+        return SchemaDrift(f"{path}: {text}; was a bound table or column dropped or renamed?")
+    for kind in type(error).__mro__:
+        if kind in ERRORS:
+            ours, words = ERRORS[kind]
+            return ours(f"{path}: {words} ({text})")
+    raise AssertionError(f"{type(error).__name__} is not an apsw.Error; this is a bug")
+
+
+@contextmanager
+def errors_of(path: Path) -> Iterator[None]:
+    """Turn apsw's errors into ours inside the block."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise mapped(error, path) from error
+
+
+def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> apsw.Connection:
+    """A connection to an existing file, with sqlite-vec's functions.
+
+    Raises:
+        DatabaseMissing: no such file; none is made.
+        DatabaseCorrupt: it isn't a SQLite database.
+    """
+    if not path.is_file():
+        raise DatabaseMissing(f"{path}: no such database file; check the path")
+    with errors_of(path):
+        # SQLITE_OPEN_READWRITE falls back to reading when the file can't be written.
+        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            db.set_busy_timeout(int(busy_seconds * 1000))
+            db.enable_load_extension(True)
+            db.load_extension(sqlite_vec.loadable_path())
+            db.enable_load_extension(False)
+            db.create_scalar_function(UTF8, _is_utf8, 1, deterministic=True)
+            # Also the first real look at the file: this is where a file that is no database fails.
+            if db.pragma("journal_mode") == "wal":
+                # Safe against corruption; a power cut may take back whole commits, which also
+                # brings their log entries back.
+                db.pragma("synchronous", 1)
+        except apsw.Error:
+            db.close()
+            raise
+        return db
+
+
+class Database:
+    """One SQLite file. Connections are made when needed and lent to one thread at a time."""
+
+    def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.path = Path(path)
+        self.generation = 0
+        """Grows when another file was put in this one's place."""
+        self._busy_seconds = busy_seconds
+        self._lock = threading.Lock()
+        self._idle: list[apsw.Connection] = []
+        self._identity: tuple[int, int] | None = None
+
+    @contextmanager
+    def read(self) -> Iterator[apsw.Connection]:
+        """A connection in a read transaction: all statements see one state."""
+        with self._lent() as db:
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                _rollback(db)
+
+    @contextmanager
+    def write(self) -> Iterator[apsw.Connection]:
+        """A connection in `BEGIN IMMEDIATE`; committed at the end, rolled back on an error."""
+        with self._lent() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                _rollback(db)
+
+    def is_replaced(self) -> bool:
+        """Whether the path now names another file than the one opened; if so, reopen.
+
+        Raises:
+            DatabaseMissing: the path names nothing any more.
+        """
+        identity = self._file()
+        with self._lock:
+            if self._identity in (None, identity):
+                return False
+            self._reopen(identity)
+            return True
+
+    def close(self) -> None:
+        """Close idle connections; those lent out close when given back."""
+        with self._lock:
+            self._reopen(None)
+
+    def _reopen(self, identity: tuple[int, int] | None) -> None:
+        self._identity = identity
+        self.generation += 1
+        idle, self._idle = self._idle, []
+        for db in idle:
+            db.close()
+
+    def _file(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise DatabaseMissing(
+                f"{self.path}: no such database file ({error.strerror}); check the path"
+            ) from error
+        return found.st_dev, found.st_ino
+
+    @contextmanager
+    def _lent(self) -> Iterator[apsw.Connection]:
+        with self._lock:
+            generation = self.generation
+            db = self._idle.pop() if self._idle else None
+        if db is None:
+            identity = self._file()
+            db = connect(self.path, busy_seconds=self._busy_seconds)
+            with self._lock:
+                self._identity = self._identity or identity
+        try:
+            with errors_of(self.path):
+                yield db
+        finally:
+            with self._lock:
+                keep = generation == self.generation and len(self._idle) < _KEPT_IDLE
+                if keep:
+                    self._idle.append(db)
+            if not keep:
+                db.close()
+
+
+def _is_utf8(*parts: Any) -> bool:
+    try:
+        parts[0].decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _rollback(db: apsw.Connection) -> None:
+    # Some errors (full disk, for one) have rolled back already.
+    if not db.get_autocommit():
+        with suppress(apsw.Error):
+            db.execute("ROLLBACK")

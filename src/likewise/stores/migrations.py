@@ -1,0 +1,55 @@
+"""The schema of Likewise's tables in a SQLite file, as numbered steps; old ones never change."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+from likewise.base.errors import BindingError
+from likewise.sql.names import BINDING, META
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import apsw
+
+
+def m001_registry(db: apsw.Connection) -> None:
+    """The file's own facts, and one line a binding."""
+    db.execute(f"CREATE TABLE {META} (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    db.execute(f"INSERT INTO {META} VALUES ('epoch', ?)", (secrets.token_hex(16),))
+    db.execute(
+        f"CREATE TABLE {BINDING} (name TEXT PRIMARY KEY, spec TEXT NOT NULL, space TEXT NOT NULL,"
+        " fingerprint TEXT NOT NULL, created REAL NOT NULL, cursor INTEGER NOT NULL DEFAULT 0,"
+        " published INTEGER NOT NULL DEFAULT 0, lease_holder TEXT, lease_until REAL,"
+        " reconcile_wanted INTEGER NOT NULL DEFAULT 0,"
+        " reconcile_done INTEGER NOT NULL DEFAULT 0, error TEXT) WITHOUT ROWID"
+    )
+
+
+STEPS: tuple[Callable[[apsw.Connection], None], ...] = (m001_registry,)
+
+
+def version_of(db: apsw.Connection) -> int:
+    """How many steps the file has taken; 0 when it holds nothing of ours."""
+    found = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = ?", (META,)).get
+    if not found:
+        return 0
+    return int(db.execute(f"SELECT value FROM {META} WHERE name = 'schema'").get)
+
+
+def migrate(db: apsw.Connection) -> None:
+    """Take the steps that are left, inside the caller's write transaction.
+
+    Raises:
+        BindingError: a newer Likewise made the file.
+    """
+    version = version_of(db)
+    if version > len(STEPS):
+        raise BindingError(
+            f"the file's Likewise tables are of schema {version}; this Likewise knows up to "
+            f"{len(STEPS)}. Install a newer version."
+        )
+    for number, step in enumerate(STEPS[version:], start=version + 1):
+        step(db)
+        db.execute(f"INSERT OR REPLACE INTO {META} VALUES ('schema', ?)", (str(number),))

@@ -1,0 +1,383 @@
+"""Vectors in plain tables of the user's own SQLite file (docs/format.md)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likewise.base.bound import Counts, Parked
+from likewise.base.clock import Clock, wall
+from likewise.base.errors import BindingNotFound, LeaseLost, SpaceMismatch
+from likewise.base.types import Applied, Block, Chunk, Feed, Key
+from likewise.sql.names import BINDING
+from likewise.sql.sqlite import Database
+from likewise.stores.bindings import get_binding
+from likewise.stores.publish import Publisher, encoded
+from likewise.vectors.codec import BYTES_PER_NUMBER, decode
+
+if TYPE_CHECKING:
+    import apsw
+
+    from likewise.base.space import Space
+    from likewise.base.types import Action
+
+_GENERATION = 1 << 48
+_STAMPS_KEPT = 64
+_SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = ?"
+
+
+class SqliteTable:
+    """The vectors of one binding. Safe to use from several threads.
+
+    Raises:
+        BindingNotFound: the file has no binding of that name.
+        SpaceMismatch: it holds vectors of another space than `space`.
+    """
+
+    def __init__(
+        self, path: Path | str, name: str, space: Space | None = None, *, clock: Clock = wall
+    ) -> None:
+        self.record = get_binding(path, name)
+        self.name = name
+        if space is not None:
+            self.record.space.require(space, where=f"binding {name}")
+        self._layout = self.record.layout
+        self._database = Database(path)
+        self._clock = clock
+        self._holder: str | None = None
+        self._lease_seconds = 0.0
+        self._stamps: dict[int, int] = {}
+        self._stamps_lock = threading.Lock()
+
+    @property
+    def space(self) -> Space:
+        """The only space whose vectors it takes."""
+        return self.record.space
+
+    def apply(self, actions: Sequence[Action], *, cursor: int) -> Applied:
+        """Publish in one transaction: rows, log entries answered, and `cursor` move together.
+
+        Raises:
+            SpaceMismatch: vectors of another width, or the binding was made anew.
+            LeaseLost: another worker owns the binding now.
+            DatabaseError: nothing was changed.
+        """
+        made = encoded(actions, self.space)
+        self._refuse_replaced()
+        now = self._clock()
+        with self._database.write() as db:
+            self._require_mine(db)
+            applied = Publisher(db, self._layout, now).publish(made)
+            db.execute(
+                f"UPDATE {BINDING} SET cursor = max(cursor, ?), published = published + ?,"
+                " lease_until = CASE WHEN lease_holder IS NULL THEN NULL ELSE ? END"
+                " WHERE name = ?",
+                (cursor, applied.put, now + self._lease_seconds, self.name),
+            )
+        return applied
+
+    def fingerprints(self, keys: Sequence[Key] | None = None) -> Mapping[Key, bytes]:
+        """What text each key's vectors are of; all keys when None. Parked rows too."""
+        sql = f"SELECT {self._layout.key_list}, fingerprint FROM {self._layout.row}"
+        with self._database.read() as db:
+            one = f"{sql} WHERE {self._layout.key_match}"
+            found: list[Any] = (
+                db.execute(sql).fetchall()
+                if keys is None
+                else [row for key in keys for row in db.execute(one, key)]
+            )
+        return {tuple(row[:-1]): row[-1] for row in found}
+
+    def scan(self, block: int = 4096, *, keys: Sequence[Key] | None = None) -> Iterator[Block]:
+        """All vectors (or those of `keys`) in blocks of about `block` chunks, by key.
+
+        Each block is read in a transaction of its own, so that writers never wait for the reader.
+        """
+        if keys is None:
+            yield from self._scan_all(block)
+            return
+        sql = f"{self._chunks_of()} WHERE {self._layout.key_match} ORDER BY chunk"
+        for at in range(0, len(keys), block):
+            with self._database.read() as db:
+                rows = [row for key in keys[at : at + block] for row in db.execute(sql, key)]
+            if rows:
+                yield self._block(rows)
+
+    def published(self, after: int, *, limit: int = 10_000) -> Feed:
+        """Keys put or deleted since version `after`, for indexes that follow.
+
+        A version also carries which file it was read from, so that a restored one is noticed.
+        """
+        self._database.is_replaced()
+        base = self._database.generation * _GENERATION
+        layout = self._layout
+        with self._database.read() as db:
+            found: Any = db.execute(_SEQUENCE, (layout.feed,)).get
+            rows: list[Any] = []
+            top, version = int(found or 0), after - base
+            reset = self._is_lost(db, version, top)
+            if not reset:
+                sql = (
+                    f"SELECT version, {layout.key_list} FROM {layout.feed} WHERE version > ?"
+                    " ORDER BY version LIMIT ?"
+                )
+                rows = db.execute(sql, (version, limit)).fetchall()
+            reached: int = top if reset else rows[-1][0] if rows else version
+            self._remember_stamp(db, reached)
+        return Feed(base + reached, tuple(dict.fromkeys(tuple(r[1:]) for r in rows)), reset)
+
+    def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
+        """Become the one that publishes, unless another living holder's lease runs."""
+        sql = f"SELECT lease_holder, lease_until FROM {BINDING} WHERE name = ?"
+        self._database.is_replaced()
+
+        def is_free(db: apsw.Connection) -> bool:
+            found: Any = db.execute(sql, (self.name,)).fetchone()
+            if found is None:
+                raise self._gone()
+            other, until = found
+            return other in (None, holder) or until <= self._clock() or is_dead(other)
+
+        # Look before asking for the write lock, which an application may be waiting for.
+        with self._database.read() as db:
+            if not is_free(db):
+                return False
+        with self._database.write() as db:
+            if not is_free(db):
+                return False
+            db.execute(
+                f"UPDATE {BINDING} SET lease_holder = ?, lease_until = ? WHERE name = ?",
+                (holder, self._clock() + seconds, self.name),
+            )
+        self._holder, self._lease_seconds = holder, seconds
+        return True
+
+    def renew_lease(self) -> None:
+        """Prolong the lease.
+
+        Raises:
+            LeaseLost: another worker took over, or the file was replaced.
+        """
+        self._refuse_replaced()
+        with self._database.write() as db:
+            self._require_mine(db)
+            until = self._clock() + self._lease_seconds
+            db.execute(f"UPDATE {BINDING} SET lease_until = ? WHERE name = ?", (until, self.name))
+
+    def release_lease(self) -> None:
+        """Give the lease back, if it is still held."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            with self._database.write() as db:
+                db.execute(
+                    f"UPDATE {BINDING} SET lease_holder = NULL, lease_until = NULL"
+                    " WHERE name = ? AND lease_holder = ?",
+                    (self.name, holder),
+                )
+
+    def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
+        """Those of `keys` (or all) that have a log entry."""
+        layout = self._layout
+        with self._database.read() as db:
+            if keys is None:
+                sql = f"SELECT DISTINCT {layout.key_list} FROM {layout.log}"
+                return {tuple(row) for row in db.execute(sql)}
+            one = f"SELECT 1 FROM {layout.log} WHERE {layout.key_match} LIMIT 1"
+            return {key for key in keys if db.execute(one, key).get is not None}
+
+    def has_work(self) -> bool:
+        """Whether the log holds anything, or source and store are still to be compared."""
+        sql = (
+            f"SELECT EXISTS (SELECT 1 FROM {self._layout.log}) OR (SELECT reconcile_wanted >"
+            f" reconcile_done FROM {BINDING} WHERE name = ?)"
+        )
+        with self._database.read() as db:
+            return bool(db.execute(sql, (self.name,)).get)
+
+    def counts(self) -> Counts:
+        """How it stands: counts over narrow tables and indexes, no vector is read."""
+        layout = self._layout
+        sql = (
+            f"SELECT (SELECT count(*) FROM {layout.row}),"
+            f" (SELECT count(*) FROM {layout.row} WHERE status = 'parked'),"
+            f" (SELECT count(*) FROM {layout.chunk}),"
+            f" (SELECT count(*) FROM (SELECT DISTINCT {layout.key_list} FROM {layout.log})),"
+            f" (SELECT at FROM {layout.log} ORDER BY seq LIMIT 1),"
+            " published, reconcile_wanted > reconcile_done, lease_holder, error"
+            f" FROM {BINDING} WHERE name = ?"
+        )
+        with self._database.read() as db:
+            row: Any = db.execute(sql, (self.name,)).fetchone()
+        if row is None:
+            raise self._gone()
+        stored, parked, chunks, waiting, oldest, published, reconciling, holder, error = row
+        return Counts(
+            stored - parked,
+            parked,
+            chunks,
+            waiting,
+            oldest,
+            published,
+            bool(reconciling),
+            holder,
+            error,
+        )
+
+    def reconcile_wanted(self) -> int | None:
+        """The number of the comparison that is asked for; None when none is."""
+        sql = f"SELECT reconcile_wanted, reconcile_done FROM {BINDING} WHERE name = ?"
+        with self._database.read() as db:
+            found: Any = db.execute(sql, (self.name,)).fetchone()
+        if found is None:
+            raise self._gone()
+        return int(found[0]) if found[0] > found[1] else None
+
+    def reconcile_done(self, number: int) -> None:
+        """Note that comparison `number` has been made."""
+        self._set("reconcile_done = max(reconcile_done, ?)", number)
+
+    def note_error(self, error: str | None) -> None:
+        """Keep what the worker waits on, for `status`."""
+        self._set("error = ?", error)
+
+    def parked(self, limit: int | None = 100) -> list[Parked]:
+        """Rows that couldn't be embedded, and why; all of them when `limit` is None."""
+        sql = (
+            f"SELECT {self._layout.key_list}, error, attempts, at FROM {self._layout.row}"
+            " WHERE status = 'parked' LIMIT ?"
+        )
+        with self._database.read() as db:
+            return [Parked(tuple(r[:-3]), *r[-3:]) for r in db.execute(sql, (limit or -1,))]
+
+    def retry_parked(self) -> int:
+        """Put all parked rows back on the queue; gives how many."""
+        layout = self._layout
+        with self._database.write() as db:
+            db.execute(
+                f"INSERT INTO {layout.log} ({layout.key_list}, op) SELECT {layout.key_list},"
+                f" 'upsert' FROM {layout.row} WHERE status = 'parked'"
+            )
+            db.execute(f"UPDATE {layout.row} SET fingerprint = x'' WHERE status = 'parked'")
+            return db.changes()
+
+    def flaws(self) -> Iterator[tuple[Key, str]]:
+        """Keys whose stored chunks are damaged or left over, each with what is wrong."""
+        layout, width = self._layout, self.space.dimensions * BYTES_PER_NUMBER
+        columns = layout.columns
+        joined = " AND ".join(f'c."{column}" = r."{column}"' for column in columns)
+        named = ", ".join(f'r."{column}"' for column in columns)
+        counted = (
+            f"SELECT {named}, r.chunks, count(c.chunk), total(length(c.vector) <> {width})"
+            f" FROM {layout.row} r LEFT JOIN {layout.chunk} c ON {joined}"
+            f" GROUP BY {named} HAVING count(c.chunk) <> r.chunks"
+            f" OR total(length(c.vector) <> {width} OR typeof(c.vector) <> 'blob') > 0"
+        )
+        left_over = (
+            f"SELECT DISTINCT {layout.key_list} FROM {layout.chunk} c WHERE NOT EXISTS"
+            f" (SELECT 1 FROM {layout.row} r WHERE {joined})"
+        )
+        with self._database.read() as db:
+            damaged: list[Any] = db.execute(counted).fetchall()
+            orphans: list[Any] = db.execute(left_over).fetchall()
+        for row in damaged:
+            yield (
+                tuple(row[:-3]),
+                f"{row[-2]} chunks of {row[-3]}, {int(row[-1])} of a wrong width",
+            )
+        for row in orphans:
+            yield tuple(row), "chunks without a row"
+        if not damaged:
+            yield from self._not_finite()
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        """No longer take what is stored for `keys` to be of any text."""
+        sql = f"UPDATE {self._layout.row} SET fingerprint = x'' WHERE {self._layout.key_match}"
+        with self._database.write() as db:
+            db.executemany(sql, keys)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def _not_finite(self) -> Iterator[tuple[Key, str]]:
+        for block in self.scan():
+            bad = ~np.isfinite(block.vectors).all(axis=1)
+            for key in dict.fromkeys(block.keys[at] for at in np.flatnonzero(bad)):
+                yield key, "a vector with NaN or Inf"
+
+    def _chunks_of(self) -> str:
+        layout = self._layout
+        return f'SELECT {layout.key_list}, chunk, "start", "end", vector FROM {layout.chunk}'
+
+    def _scan_all(self, block: int) -> Iterator[Block]:
+        order = f"{self._layout.key_list}, chunk"
+        tail = f" ORDER BY {order} LIMIT {max(block, 1)}"
+        last: tuple[Any, ...] | None = None
+        while True:
+            where = "" if last is None else f" WHERE ({order}) > ({self._layout.key_marks}, ?)"
+            with self._database.read() as db:
+                rows = db.execute(self._chunks_of() + where + tail, last or ()).fetchall()
+            if not rows:
+                return
+            yield self._block(rows)
+            last = tuple(rows[-1][:-3])
+
+    def _block(self, rows: Sequence[Sequence[Any]]) -> Block:
+        return Block(
+            tuple(tuple(row[:-4]) for row in rows),
+            tuple(Chunk(*row[-4:-1]) for row in rows),
+            decode([row[-1] for row in rows], self.space.dimensions),
+        )
+
+    def _is_lost(self, db: apsw.Connection, version: int, top: int) -> bool:
+        """Whether the feed can't say what came after `version`: trimmed, or another history."""
+        if not 0 <= version <= top:
+            return True
+        feed = self._layout.feed
+        oldest = db.execute(f"SELECT min(version) FROM {feed}").get
+        if version < (top if oldest is None else oldest - 1):
+            return True
+        with self._stamps_lock:
+            remembered = self._stamps.get(version)
+        stamp = db.execute(f"SELECT stamp FROM {feed} WHERE version = ?", (version,)).get
+        return remembered is not None and stamp is not None and stamp != remembered
+
+    def _remember_stamp(self, db: apsw.Connection, version: int) -> None:
+        sql = f"SELECT stamp FROM {self._layout.feed} WHERE version = ?"
+        stamp = db.execute(sql, (version,)).get
+        with self._stamps_lock:
+            if stamp is not None:
+                self._stamps[version] = stamp
+            while len(self._stamps) > _STAMPS_KEPT:
+                del self._stamps[next(iter(self._stamps))]
+
+    def _require_mine(self, db: apsw.Connection) -> None:
+        """Inside a write transaction: nobody else leads, and it is still this binding."""
+        sql = f"SELECT lease_holder, fingerprint FROM {BINDING} WHERE name = ?"
+        found: Any = db.execute(sql, (self.name,)).fetchone()
+        if found is None:
+            raise self._gone()
+        if found[1] != self.space.fingerprint:
+            raise SpaceMismatch(
+                f"binding {self.name} was made anew for another model or setting; restart"
+            )
+        if found[0] != self._holder:
+            raise LeaseLost(
+                f"binding {self.name}: {found[0] or 'nobody'} holds the lease, not "
+                f"{self._holder or 'this program'}; nothing of this batch was published"
+            )
+
+    def _refuse_replaced(self) -> None:
+        if self._database.is_replaced():
+            raise LeaseLost(f"{self._database.path} was replaced by another file")
+
+    def _gone(self) -> BindingNotFound:
+        return BindingNotFound(f"{self._database.path} no longer has a binding {self.name!r}")
+
+    def _set(self, what: str, value: Any) -> None:
+        with self._database.write() as db:
+            db.execute(f"UPDATE {BINDING} SET {what} WHERE name = ?", (value, self.name))
