@@ -60,8 +60,6 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...
         raise explained(str(wrong), fields) from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise InputError(f"the body isn't valid JSON: {wrong}") from wrong
-    except RecursionError as wrong:
-        raise InputError("the body isn't valid JSON: it is nested too deeply") from wrong
 
 
 def explained(message: str, fields: tuple[str, ...]) -> InputError:

@@ -1,0 +1,60 @@
+"""Every error of ours has a place in the outward table, and the answers have one shape."""
+
+import pytest
+from starlette.testclient import TestClient
+
+from likewise.base import errors as base_errors
+from likewise.base.errors import LikewiseError
+from likewise.server.app import build
+from likewise.server.errors import STATUS, refusal_of
+from tests.unit.server.fakes import FakeModel
+
+
+def every_error() -> list[type[LikewiseError]]:
+    return [
+        value
+        for value in vars(base_errors).values()
+        if isinstance(value, type) and issubclass(value, LikewiseError)
+    ]
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_each_error_has_a_status(kind: type[LikewiseError]) -> None:
+    refusal = refusal_of(kind("words", param="p"))
+    assert 400 <= refusal.status < 600
+    assert (refusal.message, refusal.param, refusal.code) == ("words", "p", kind.code)
+    assert (refusal.type == "invalid_request_error") == (refusal.status in (400, 404, 409)) or (
+        refusal.status == 409
+    )
+    # A client retries these by itself: only what can succeed later may say so.
+    if kind.retryable:
+        assert refusal.status in (503, 507)
+
+
+def test_the_table_has_nothing_else() -> None:
+    assert set(STATUS) == {kind.code for kind in every_error()}
+
+
+def test_paths_and_methods_that_nothing_takes() -> None:
+    with TestClient(build({"m": FakeModel()})) as client:
+        missing = client.get("/nothing/here")
+        assert missing.status_code == 404
+        assert missing.json()["error"]["message"] == "there is nothing at /nothing/here"
+        assert missing.json()["error"]["code"] == "not_found"
+        wrong = client.get("/v1/embeddings")
+        assert wrong.status_code == 405
+        assert wrong.json()["error"]["message"] == "/v1/embeddings takes POST, not GET"
+        assert wrong.headers["allow"] == "POST"
+
+
+def test_a_bug_is_answered_logged_and_not_told_outside(caplog: pytest.LogCaptureFixture) -> None:
+    model = FakeModel()
+    model.submit = None  # type: ignore[method-assign,assignment]
+    with TestClient(build({"m": model})) as client:
+        answer = client.post("/v1/embeddings", json={"input": "a"})
+        assert answer.status_code == 500
+        error = answer.json()["error"]
+        assert error["code"] == "internal_error"
+        assert "callable" not in error["message"]
+        assert "must be callable" in caplog.text
+        assert 'route="/v1/embeddings",status="500"} 1.0' in client.get("/metrics").text
