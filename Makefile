@@ -40,14 +40,16 @@ $(STAMPS)/venv:
 
 # The package and nothing else: what a user gets.
 $(STAMPS)/package: $(STAMPS)/venv pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@echo "installing Likewise and what it needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 # What tests need. torch goes first and alone: a build that is there already (such as a CPU build)
 # satisfies the pin and stays.
 $(STAMPS)/test: $(STAMPS)/package constraints-test.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[test]'
+	@echo "installing what tests need (torch and others to compare with; a few minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[test]'
 	@touch $@
 
 .PHONY: setup
@@ -82,7 +84,7 @@ test: setup lint
 
 .PHONY: bench
 bench: $(STAMPS)/test
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[bench]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[bench]'
 	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
 
 .PHONY: clean

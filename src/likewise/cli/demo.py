@@ -210,7 +210,7 @@ def _suggestions(running: launch.Running, path: Path) -> str:
         search += f" --db {shlex.quote(file)}"
     update = (
         f"UPDATE {TABLE} SET doc = 'Bake a rhubarb cake: butter, sugar, flour, an hour.' "
-        f"WHERE name = 'json.loads'"
+        f"WHERE name = '{_some_name(path)}'"
     )
     script = (
         f"import sqlite3; d = sqlite3.connect({file!r}); d.execute({_quoted(update)}); d.commit()"
@@ -230,6 +230,20 @@ def _suggestions(running: launch.Running, path: Path) -> str:
 {output.emphasis("Get vectors of your own texts, as from OpenAI")}
   curl {running.url}/v1/embeddings -H 'Content-Type: application/json' -d {shlex.quote(body)}
 """
+
+
+def _some_name(path: Path) -> str:
+    """A name in the table: the one that most people know, where it is there."""
+    from likewise.sql.sqlite import Database
+
+    database = Database(path)
+    try:
+        with database.read() as db:
+            query = f"SELECT name FROM {TABLE} ORDER BY name = 'json.loads' DESC, id LIMIT 1"
+            (name,) = next(iter(db.execute(query)))
+            return str(name)
+    finally:
+        database.close()
 
 
 def _quoted(text: str) -> str:

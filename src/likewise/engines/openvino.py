@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as opset
 
 from likewise.base.errors import EngineError, ModelUnsupported
 from likewise.base.names import resolve
+from likewise.engines.quiet import opset, ov
 from likewise.engines.spread import Spread, token_sizes
 from likewise.models.card import Dense, ModelCard, Normalise, Pooling
 from likewise.models.weights import Weights, open_weights
@@ -297,7 +296,7 @@ def _mode(mode: str) -> PoolingMode:
 
 def _activation(dense: Dense) -> Activation:
     assert dense.activation in _ACTIVATIONS, "the card let one through: this is a bug"
-    return cast("Activation", dense.activation)
+    return dense.activation
 
 
 def _int(value: int) -> Any:
