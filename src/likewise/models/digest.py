@@ -20,7 +20,8 @@ _BLOCK = 1 << 20
 # Keys of config.json that change no vector: training, generation, and who wrote the file.
 _IDLE = (
     "_name_or_path architectures transformers_version torch_dtype dtype use_cache "
-    "classifier_dropout attention_probs_dropout_prob hidden_dropout_prob initializer_range gradient_checkpointing "
+    "classifier_dropout attention_probs_dropout_prob hidden_dropout_prob initializer_range "
+    "gradient_checkpointing "
     "id2label label2id problem_type finetuning_task bos_token_id eos_token_id return_dict "
     "output_hidden_states output_attentions tie_word_embeddings max_length min_length"
 ).split()

@@ -44,7 +44,7 @@ class Ops(Protocol[Tensor]):
         ...
 
     def linear(self, x: Tensor, names: Sequence[str]) -> Tensor:
-        """Products of `x` with the layers `names` (each `.weight`, `.bias` if any), side by side."""
+        """Products with the layers `names` (each `.weight`, `.bias` if any), side by side."""
         ...
 
     def activate(self, x: Tensor, activation: Activation) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -136,6 +137,9 @@ class Service:
         ]
         for worker in self._workers:
             worker.start()
+        # A thread inside the engine while the interpreter ends would abort the process, so that
+        # a service nobody closed is closed at exit, or when nobody holds it any more.
+        self._closing = weakref.finalize(self, _stop, self._lanes, self._workers, engine)
 
     @property
     def space(self) -> Space:
@@ -212,10 +216,7 @@ class Service:
 
     def close(self) -> None:
         """Stop; what waits fails. Closing twice does nothing more."""
-        self._lanes.close()
-        for worker in self._workers:
-            worker.join()
-        self._engine.close()
+        self._closing()
 
     def _submit(
         self,
@@ -278,6 +279,13 @@ class Service:
             + ("" if self.card.matryoshka else "; it wasn't trained to be cut to fewer"),
             param="dimensions",
         )
+
+
+def _stop(lanes: Lanes, workers: Sequence[Worker], engine: Engine) -> None:
+    lanes.close()
+    for worker in workers:
+        worker.join()
+    engine.close()
 
 
 __all__ = ["Embedded", "Service", "load"]

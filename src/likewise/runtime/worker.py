@@ -83,7 +83,7 @@ class Worker:
         self._hand_out(batch, vectors)
 
     def _hand_out(self, batch: Batch, vectors: Vectors) -> None:
-        is_finite: list[bool] = np.isfinite(vectors).all(axis=1).tolist()
+        is_finite = np.isfinite(vectors.sum(axis=1)).tolist()
         for row, piece in enumerate(batch.pieces):
             if is_finite[row]:
                 piece.pending.deliver(piece.index, vectors[row])
