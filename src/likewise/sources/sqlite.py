@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -231,11 +232,7 @@ class SqliteSource:
         table = read_table(db, self.spec.table)
         layout = Layout(self.spec.name, table.key(self.spec.key))
         logged = [row[1] for row in db.execute(f"PRAGMA table_info({layout.log})")]
-        if not logged:
-            raise BindingNotFound(
-                f"{self._database.path} has no binding {self.spec.name!r}; "
-                "make it with 'likewise bind add'"
-            )
+        self._require_same(db, is_there=bool(logged))
         if tuple(logged[1:-2]) != layout.columns:
             raise SchemaDrift(
                 f"the key of table {table.name} is now {', '.join(layout.key)}; binding "
@@ -247,6 +244,18 @@ class SqliteSource:
         used = {*layout.key, *watched.values()}
         others = tuple(c.name for c in table.columns if c.name not in used)
         return _Shape(version, generation, table, layout, watched, others)
+
+    def _require_same(self, db: apsw.Connection, *, is_there: bool) -> None:
+        """The file has this binding, and nobody has dropped it and made another of its name."""
+        name = self.spec.name
+        sql = f"SELECT spec FROM {BINDING} WHERE name = ?"
+        found: Any = db.execute(sql, (name,)).get if is_there else None
+        if found is None:
+            raise BindingNotFound(
+                f"{self._database.path} has no binding {name!r}; make it with 'likewise bind add'"
+            )
+        if json.loads(found)["text"] != self.spec.text:
+            raise BindingNotFound(f"binding {name!r} was made anew with another text; restart")
 
     def _row_of(self, shape: _Shape, values: Sequence[Any]) -> Row:
         width = len(shape.layout.key)

@@ -78,6 +78,7 @@ def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> apsw.Connectio
     """
     if not path.is_file():
         raise DatabaseMissing(f"{path}: no such database file; check the path")
+    _refuse_another_copy(path)
     with errors_of(path):
         # SQLITE_OPEN_READWRITE falls back to reading when the file can't be written.
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -158,12 +159,11 @@ class Database:
 
     def _file(self) -> tuple[int, int]:
         try:
-            found = os.stat(self.path)
+            return _identity(self.path)
         except OSError as error:
             raise DatabaseMissing(
                 f"{self.path}: no such database file ({error.strerror}); check the path"
             ) from error
-        return found.st_dev, found.st_ino
 
     @contextmanager
     def _lent(self) -> Iterator[apsw.Connection]:
@@ -185,6 +185,35 @@ class Database:
                     self._idle.append(db)
             if not keep:
                 db.close()
+
+
+def _refuse_another_copy(path: Path) -> None:
+    """Refuse a file that this process has open other than through apsw.
+
+    POSIX locks belong to the process: when another copy of SQLite (Python's `sqlite3` module is
+    one) closes the file, the locks of this copy are gone, and the file can be damaged
+    (https://sqlite.org/howtocorrupt.html, section 2.2.1). Seen only where /proc tells.
+    """
+    with suppress(OSError):
+        identity = _identity(path)
+        if any(_identity(db.filename) == identity for db in apsw.connections() if db.filename):
+            return
+        for descriptor in Path("/proc/self/fd").iterdir():
+            is_open = False
+            with suppress(OSError):  # the descriptor of this very listing is closed again
+                is_open = _identity(descriptor) == identity
+            if is_open:
+                raise DatabaseError(
+                    f"{path}: this process has the file open already, through something other than "
+                    "apsw (the sqlite3 module?). Two copies of SQLite in one process would undo "
+                    "each other's locks and damage the file: close it first, use apsw here too, "
+                    "or run Likewise in a process of its own"
+                )
+
+
+def _identity(path: Path | str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
 
 
 def _is_utf8(*parts: Any) -> bool:

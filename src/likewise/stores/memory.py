@@ -1,0 +1,266 @@
+"""The oracle store: the same promises as every other, kept in dictionaries."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from likewise.base.bound import Counts, Parked
+from likewise.base.clock import Clock, wall
+from likewise.base.errors import LeaseLost, NotFinite, SpaceMismatch
+from likewise.base.types import (
+    Action,
+    Applied,
+    Block,
+    Change,
+    Chunk,
+    Delete,
+    Feed,
+    Keep,
+    Key,
+    Op,
+    Park,
+    Put,
+)
+
+if TYPE_CHECKING:
+    from likewise.base.space import Space
+    from likewise.base.types import Vectors
+
+
+class MemoryLog:
+    """The change log, shared by a source and a store."""
+
+    def __init__(self, clock: Clock = wall) -> None:
+        self.entries: list[Change] = []
+        self._seq = 0
+        self._clock = clock
+
+    def append(self, key: Key, op: Op = "upsert") -> int:
+        """Log a change; gives its place."""
+        self._seq += 1
+        self.entries.append(Change(self._seq, key, op, self._clock()))
+        return self._seq
+
+    def newest(self, key: Key) -> int:
+        """The newest entry of a key; 0 when it has none."""
+        return max((entry.seq for entry in self.entries if entry.key == key), default=0)
+
+    def answer(self, key: Key, seq: int) -> None:
+        """Remove a key's entries up to `seq`."""
+        self.entries = [e for e in self.entries if e.key != key or e.seq > seq]
+
+
+@dataclass(slots=True)
+class _Held:
+    fingerprint: bytes
+    seq: int
+    chunks: tuple[Chunk, ...] = ()
+    vectors: Vectors | None = None
+    error: str | None = None
+    attempts: int = 0
+    at: float = 0.0
+
+
+class MemoryTable:
+    """Vectors of one binding in this process. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        space: Space,
+        log: MemoryLog | None = None,
+        *,
+        name: str = "memory",
+        clock: Clock = wall,
+    ) -> None:
+        self.space = space
+        self.name = name
+        self.log = log or MemoryLog(clock)
+        self.cursor = 0
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._held: dict[Key, _Held] = {}
+        self._feed: list[Key] = []
+        self._lease: tuple[str, float] | None = None
+        self._holder: str | None = None
+        self._lease_seconds = 0.0
+        self._published = 0
+        self._error: str | None = None
+        self._wanted, self._done = 1, 0
+
+    def apply(self, actions: Sequence[Action], *, cursor: int) -> Applied:
+        """Publish; see `VectorTable.apply`."""
+        for action in actions:
+            if isinstance(action, Put):
+                self._check(action)
+        with self._lock:
+            self._require_mine()
+            counts = dict.fromkeys(("put", "deleted", "parked", "kept", "superseded"), 0)
+            for action in actions:
+                counts[self._one(action)] += 1
+            self.cursor = max(self.cursor, cursor)
+            self._published += counts["put"]
+            return Applied(**counts)
+
+    def fingerprints(self, keys: Sequence[Key] | None = None) -> Mapping[Key, bytes]:
+        """What text each key's vectors are of; all keys when None. Parked rows too."""
+        with self._lock:
+            wanted = self._held if keys is None else keys
+            return {key: self._held[key].fingerprint for key in wanted if key in self._held}
+
+    def scan(self, block: int = 4096, *, keys: Sequence[Key] | None = None) -> Iterator[Block]:
+        """All vectors (or those of `keys`), a block a row."""
+        with self._lock:
+            wanted = list(self._held if keys is None else keys)
+            found = [(key, self._held[key]) for key in wanted if key in self._held]
+        for key, held in found:
+            if held.vectors is not None and held.chunks:
+                yield Block((key,) * len(held.chunks), held.chunks, held.vectors)
+
+    def published(self, after: int, *, limit: int = 10_000) -> Feed:
+        """Keys put or deleted since version `after`."""
+        with self._lock:
+            if not 0 <= after <= len(self._feed):
+                return Feed(len(self._feed), (), reset=True)
+            keys = self._feed[after : after + limit]
+            return Feed(after + len(keys), tuple(dict.fromkeys(keys)))
+
+    def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
+        """Become the one that publishes, unless another living holder's lease runs."""
+        with self._lock:
+            now = self._clock()
+            if self._lease is not None:
+                other, until = self._lease
+                if other != holder and until > now and not is_dead(other):
+                    return False
+            self._lease = (holder, now + seconds)
+            self._holder, self._lease_seconds = holder, seconds
+            return True
+
+    def renew_lease(self) -> None:
+        """Prolong the lease."""
+        with self._lock:
+            self._require_mine()
+            if self._holder is not None:
+                self._lease = (self._holder, self._clock() + self._lease_seconds)
+
+    def release_lease(self) -> None:
+        """Give the lease back, if it is still held."""
+        with self._lock:
+            if self._lease is not None and self._lease[0] == self._holder:
+                self._lease = None
+            self._holder = None
+
+    def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
+        """Those of `keys` (or all) that have a log entry."""
+        waiting = {entry.key for entry in self.log.entries}
+        return waiting if keys is None else waiting & set(keys)
+
+    def has_work(self) -> bool:
+        """Whether the log holds anything, or source and store are still to be compared."""
+        return bool(self.log.entries) or self._wanted > self._done
+
+    def counts(self) -> Counts:
+        """How it stands."""
+        with self._lock:
+            parked = sum(held.error is not None for held in self._held.values())
+            return Counts(
+                stored=len(self._held) - parked,
+                parked=parked,
+                chunks=sum(len(held.chunks) for held in self._held.values()),
+                waiting=len(self.pending()),
+                oldest=self.log.entries[0].at if self.log.entries else None,
+                published=self._published,
+                is_reconciling=self._wanted > self._done,
+                holder=self._lease[0] if self._lease else None,
+                error=self._error,
+            )
+
+    def parked(self, limit: int | None = 100) -> list[Parked]:
+        """Rows that couldn't be embedded, and why; all of them when `limit` is None."""
+        with self._lock:
+            found = [
+                Parked(key, held.error, held.attempts, held.at)
+                for key, held in self._held.items()
+                if held.error is not None
+            ]
+        return found[:limit]
+
+    def retry_parked(self) -> int:
+        """Put all parked rows back on the queue; gives how many."""
+        keys = [each.key for each in self.parked(None)]
+        self.forget(keys)
+        for key in keys:
+            self.log.append(key)
+        return len(keys)
+
+    def reconcile_wanted(self) -> int | None:
+        """The number of the comparison that is asked for; None when none is."""
+        return self._wanted if self._wanted > self._done else None
+
+    def reconcile_done(self, number: int) -> None:
+        """Note that comparison `number` has been made."""
+        self._done = max(self._done, number)
+
+    def flaws(self) -> list[tuple[Key, str]]:
+        """Nothing is damaged in memory."""
+        return []
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        """No longer take what is stored for `keys` to be of any text."""
+        with self._lock:
+            for key in keys:
+                if key in self._held:
+                    self._held[key].fingerprint = b""
+
+    def note_error(self, error: str | None) -> None:
+        """Keep what the worker waits on, for `status`."""
+        self._error = error
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _check(self, action: Put) -> None:
+        if action.vectors.shape != (len(action.chunks), self.space.dimensions):
+            raise SpaceMismatch(
+                f"row {action.key}: vectors of shape {action.vectors.shape} don't fit "
+                f"{len(action.chunks)} chunks of {self.space.dimensions} dimensions"
+            )
+        if not np.isfinite(action.vectors).all():
+            raise NotFinite(f"row {action.key}: a vector holds NaN or Inf; it isn't stored")
+
+    def _one(self, action: Action) -> str:
+        key, seq = action.key, action.seq
+        held = self._held.get(key)
+        is_newer = self.log.newest(key) > seq or (held is not None and held.seq > seq)
+        if isinstance(action, Keep):
+            if self.log.newest(key) > seq or held is None:
+                return "superseded"
+            if held.fingerprint != action.fingerprint:
+                return "superseded"
+            self.log.answer(key, seq)
+            return "kept"
+        self.log.answer(key, seq)
+        if is_newer:
+            return "superseded"
+        self._feed.append(key)
+        if isinstance(action, Delete):
+            self._held.pop(key, None)
+            return "deleted"
+        now = self._clock()
+        if isinstance(action, Park):
+            attempts = 1 + (held.attempts if held else 0)
+            self._held[key] = _Held(
+                action.fingerprint, seq, error=action.error, attempts=attempts, at=now
+            )
+            return "parked"
+        self._held[key] = _Held(action.fingerprint, seq, action.chunks, action.vectors, at=now)
+        return "put"
+
+    def _require_mine(self) -> None:
+        if (self._lease[0] if self._lease else None) != self._holder:
+            raise LeaseLost(f"binding {self.name}: another worker holds the lease")
