@@ -110,6 +110,12 @@ class LiveBinding:
         """Whether the index holds what was stored when this process began."""
         return self._filled.is_set()
 
+    def is_followed(self) -> bool:
+        """Whether the index holds all that is published by now."""
+        seen = self._follower.version
+        feed = self.table.published(seen, limit=1)
+        return self.is_ready and not feed.reset and feed.version == seen
+
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait for `is_ready`."""
         return self._filled.wait(timeout_s)
