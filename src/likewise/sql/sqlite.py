@@ -27,6 +27,8 @@ BUSY_SECONDS = 5.0
 UTF8 = "likewise_utf8"
 """SQL function of our connections: whether a BLOB is UTF-8."""
 _KEPT_IDLE = 8
+_LOOKS = 4
+_LOOK_AGAIN_SECONDS = 0.02
 
 # What each of apsw's errors becomes, and the words for it. Looked up along the class hierarchy, so
 # the last line is for whatever isn't named.
@@ -194,21 +196,34 @@ def _refuse_another_copy(path: Path) -> None:
     one) closes the file, the locks of this copy are gone, and the file can be damaged
     (https://sqlite.org/howtocorrupt.html, section 2.2.1). Seen only where /proc tells.
     """
+    for _ in range(_LOOKS):
+        if not _is_open_elsewhere(path):
+            return
+        # It may be a connection of ours that another thread is opening or closing just now.
+        threading.Event().wait(_LOOK_AGAIN_SECONDS)
+    raise DatabaseError(
+        f"{path}: this process has the file open already, through something other than apsw (the "
+        "sqlite3 module?). Two copies of SQLite in one process would undo each other's locks and "
+        "damage the file: close it first, use apsw here too, or give Likewise its own process"
+    )
+
+
+def _is_open_elsewhere(path: Path) -> bool:
     with suppress(OSError):
         identity = _identity(path)
-        if any(_identity(db.filename) == identity for db in apsw.connections() if db.filename):
-            return
+        try:
+            ours = [db.filename for db in apsw.connections() if db.filename]
+        except apsw.ThreadingViolationError:
+            # One is at work in another thread, perhaps on this file: what can't be known from
+            # here isn't refused. The first connection to a file is checked, which is what counts.
+            return False
+        if any(_identity(name) == identity for name in ours):
+            return False
         for descriptor in Path("/proc/self/fd").iterdir():
-            is_open = False
             with suppress(OSError):  # the descriptor of this very listing is closed again
-                is_open = _identity(descriptor) == identity
-            if is_open:
-                raise DatabaseError(
-                    f"{path}: this process has the file open already, through something other than "
-                    "apsw (the sqlite3 module?). Two copies of SQLite in one process would undo "
-                    "each other's locks and damage the file: close it first, use apsw here too, "
-                    "or run Likewise in a process of its own"
-                )
+                if _identity(descriptor) == identity:
+                    return True
+    return False
 
 
 def _identity(path: Path | str) -> tuple[int, int]:
