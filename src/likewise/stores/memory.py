@@ -66,6 +66,20 @@ class _Held:
     at: float = 0.0
 
 
+class _State:
+    """What all handles on one store share."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.held: dict[Key, _Held] = {}
+        self.feed: list[Key] = []
+        self.lease: tuple[str, float] | None = None
+        self.published = 0
+        self.error: str | None = None
+        self.wanted, self.done = 1, 0
+        self.cursor = 0
+
+
 class MemoryTable:
     """Vectors of one binding in this process. Safe to use from several threads."""
 
@@ -80,79 +94,80 @@ class MemoryTable:
         self.space = space
         self.name = name
         self.log = log or MemoryLog(clock)
-        self.cursor = 0
         self._clock = clock
-        self._lock = threading.RLock()
-        self._held: dict[Key, _Held] = {}
-        self._feed: list[Key] = []
-        self._lease: tuple[str, float] | None = None
+        self._state = _State()
         self._holder: str | None = None
         self._lease_seconds = 0.0
-        self._published = 0
-        self._error: str | None = None
-        self._wanted, self._done = 1, 0
+
+    def another(self) -> MemoryTable:
+        """A second handle on the same store, as another worker has."""
+        made = MemoryTable(self.space, self.log, name=self.name, clock=self._clock)
+        made._state = self._state
+        return made
 
     def apply(self, actions: Sequence[Action], *, cursor: int) -> Applied:
         """Publish; see `VectorTable.apply`."""
         for action in actions:
             if isinstance(action, Put):
                 self._check(action)
-        with self._lock:
-            self._require_mine()
+        with self._state.lock:
+            self.renew_lease()
             counts = dict.fromkeys(("put", "deleted", "parked", "kept", "superseded"), 0)
             for action in actions:
                 counts[self._one(action)] += 1
-            self.cursor = max(self.cursor, cursor)
-            self._published += counts["put"]
+            self._state.cursor = max(self._state.cursor, cursor)
+            self._state.published += counts["put"]
             return Applied(**counts)
 
     def fingerprints(self, keys: Sequence[Key] | None = None) -> Mapping[Key, bytes]:
         """What text each key's vectors are of; all keys when None. Parked rows too."""
-        with self._lock:
-            wanted = self._held if keys is None else keys
-            return {key: self._held[key].fingerprint for key in wanted if key in self._held}
+        with self._state.lock:
+            wanted = self._state.held if keys is None else keys
+            return {
+                key: self._state.held[key].fingerprint for key in wanted if key in self._state.held
+            }
 
     def scan(self, block: int = 4096, *, keys: Sequence[Key] | None = None) -> Iterator[Block]:
         """All vectors (or those of `keys`), a block a row."""
-        with self._lock:
-            wanted = list(self._held if keys is None else keys)
-            found = [(key, self._held[key]) for key in wanted if key in self._held]
+        with self._state.lock:
+            wanted = list(self._state.held if keys is None else keys)
+            found = [(key, self._state.held[key]) for key in wanted if key in self._state.held]
         for key, held in found:
             if held.vectors is not None and held.chunks:
                 yield Block((key,) * len(held.chunks), held.chunks, held.vectors)
 
     def published(self, after: int, *, limit: int = 10_000) -> Feed:
         """Keys put or deleted since version `after`."""
-        with self._lock:
-            if not 0 <= after <= len(self._feed):
-                return Feed(len(self._feed), (), reset=True)
-            keys = self._feed[after : after + limit]
+        with self._state.lock:
+            if not 0 <= after <= len(self._state.feed):
+                return Feed(len(self._state.feed), (), reset=True)
+            keys = self._state.feed[after : after + limit]
             return Feed(after + len(keys), tuple(dict.fromkeys(keys)))
 
     def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
         """Become the one that publishes, unless another living holder's lease runs."""
-        with self._lock:
+        with self._state.lock:
             now = self._clock()
-            if self._lease is not None:
-                other, until = self._lease
+            if self._state.lease is not None:
+                other, until = self._state.lease
                 if other != holder and until > now and not is_dead(other):
                     return False
-            self._lease = (holder, now + seconds)
+            self._state.lease = (holder, now + seconds)
             self._holder, self._lease_seconds = holder, seconds
             return True
 
     def renew_lease(self) -> None:
         """Prolong the lease."""
-        with self._lock:
+        with self._state.lock:
             self._require_mine()
             if self._holder is not None:
-                self._lease = (self._holder, self._clock() + self._lease_seconds)
+                self._state.lease = (self._holder, self._clock() + self._lease_seconds)
 
     def release_lease(self) -> None:
         """Give the lease back, if it is still held."""
-        with self._lock:
-            if self._lease is not None and self._lease[0] == self._holder:
-                self._lease = None
+        with self._state.lock:
+            if self._state.lease is not None and self._state.lease[0] == self._holder:
+                self._state.lease = None
             self._holder = None
 
     def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
@@ -162,30 +177,30 @@ class MemoryTable:
 
     def has_work(self) -> bool:
         """Whether the log holds anything, or source and store are still to be compared."""
-        return bool(self.log.entries) or self._wanted > self._done
+        return bool(self.log.entries) or self._state.wanted > self._state.done
 
     def counts(self) -> Counts:
         """How it stands."""
-        with self._lock:
-            parked = sum(held.error is not None for held in self._held.values())
+        with self._state.lock:
+            parked = sum(held.error is not None for held in self._state.held.values())
             return Counts(
-                stored=len(self._held) - parked,
+                stored=len(self._state.held) - parked,
                 parked=parked,
-                chunks=sum(len(held.chunks) for held in self._held.values()),
+                chunks=sum(len(held.chunks) for held in self._state.held.values()),
                 waiting=len(self.pending()),
                 oldest=self.log.entries[0].at if self.log.entries else None,
-                published=self._published,
-                is_reconciling=self._wanted > self._done,
-                holder=self._lease[0] if self._lease else None,
-                error=self._error,
+                published=self._state.published,
+                is_reconciling=self._state.wanted > self._state.done,
+                holder=self._state.lease[0] if self._state.lease else None,
+                error=self._state.error,
             )
 
     def parked(self, limit: int | None = 100) -> list[Parked]:
         """Rows that couldn't be embedded, and why; all of them when `limit` is None."""
-        with self._lock:
+        with self._state.lock:
             found = [
                 Parked(key, held.error, held.attempts, held.at)
-                for key, held in self._held.items()
+                for key, held in self._state.held.items()
                 if held.error is not None
             ]
         return found[:limit]
@@ -200,11 +215,11 @@ class MemoryTable:
 
     def reconcile_wanted(self) -> int | None:
         """The number of the comparison that is asked for; None when none is."""
-        return self._wanted if self._wanted > self._done else None
+        return self._state.wanted if self._state.wanted > self._state.done else None
 
     def reconcile_done(self, number: int) -> None:
         """Note that comparison `number` has been made."""
-        self._done = max(self._done, number)
+        self._state.done = max(self._state.done, number)
 
     def flaws(self) -> list[tuple[Key, str]]:
         """Nothing is damaged in memory."""
@@ -212,14 +227,14 @@ class MemoryTable:
 
     def forget(self, keys: Sequence[Key]) -> None:
         """No longer take what is stored for `keys` to be of any text."""
-        with self._lock:
+        with self._state.lock:
             for key in keys:
-                if key in self._held:
-                    self._held[key].fingerprint = b""
+                if key in self._state.held:
+                    self._state.held[key].fingerprint = b""
 
     def note_error(self, error: str | None) -> None:
         """Keep what the worker waits on, for `status`."""
-        self._error = error
+        self._state.error = error
 
     def close(self) -> None:
         """Nothing to close."""
@@ -235,7 +250,7 @@ class MemoryTable:
 
     def _one(self, action: Action) -> str:
         key, seq = action.key, action.seq
-        held = self._held.get(key)
+        held = self._state.held.get(key)
         is_newer = self.log.newest(key) > seq or (held is not None and held.seq > seq)
         if isinstance(action, Keep):
             if self.log.newest(key) > seq or held is None:
@@ -247,20 +262,22 @@ class MemoryTable:
         self.log.answer(key, seq)
         if is_newer:
             return "superseded"
-        self._feed.append(key)
+        self._state.feed.append(key)
         if isinstance(action, Delete):
-            self._held.pop(key, None)
+            self._state.held.pop(key, None)
             return "deleted"
         now = self._clock()
         if isinstance(action, Park):
             attempts = 1 + (held.attempts if held else 0)
-            self._held[key] = _Held(
+            self._state.held[key] = _Held(
                 action.fingerprint, seq, error=action.error, attempts=attempts, at=now
             )
             return "parked"
-        self._held[key] = _Held(action.fingerprint, seq, action.chunks, action.vectors, at=now)
+        self._state.held[key] = _Held(
+            action.fingerprint, seq, action.chunks, action.vectors, at=now
+        )
         return "put"
 
     def _require_mine(self) -> None:
-        if (self._lease[0] if self._lease else None) != self._holder:
+        if (self._state.lease[0] if self._state.lease else None) != self._holder:
             raise LeaseLost(f"binding {self.name}: another worker holds the lease")
