@@ -31,9 +31,9 @@ _log = logger("binding.worker")
 class Options:
     """How a worker goes about it. The defaults suit a model on a CPU."""
 
-    batch_rows: int = 512
-    """Log entries claimed at a time."""
-    batch_chunks: int = 512
+    batch_rows: int = 128
+    """Log entries claimed at a time; stopping waits for the batch at hand."""
+    batch_chunks: int = 128
     """Passages embedded in one call."""
     commit_rows: int = 256
     """Rows published in one transaction: an application waits for no more than that."""

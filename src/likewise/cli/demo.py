@@ -56,7 +56,7 @@ _INSERT = f"INSERT INTO {TABLE} (place, module, name, kind, doc) VALUES (?, ?, ?
     help="Port to listen on; 0 takes a free one.",
 )  # fmt: skip
 @click.option(
-    "--rows", type=click.IntRange(1), default=6000, show_default=True,
+    "--rows", type=click.IntRange(1), default=5200, show_default=True,
     help="How many docstrings to read at most; the first time only.",
 )  # fmt: skip
 @model_options

@@ -18,8 +18,9 @@ _LEFT_OUT = frozenset(
     {"test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "site-packages",
      "dist-packages", "__pycache__", "_vendor", "distutils", "_distutils", "vendor", "_pyrepl"}
 )  # fmt: skip
-_SHORTEST_DOC = 24
-"""Characters; shorter docstrings (`See above.`) say nothing that could be found."""
+_SHORTEST_DOC, _LONGEST_DOC = 24, 1000
+"""Characters. Shorter docstrings (`See above.`) say nothing that could be found; the few longer
+ones hold a third of all text, and the demo should be ready soon on a small machine."""
 _LARGEST_FILE = 1_000_000
 
 
@@ -38,7 +39,7 @@ class DocRow:
 
 
 def documentation(
-    folders: Sequence[Path] | None = None, *, at_most: int = 6000, per_package: int = 250
+    folders: Sequence[Path] | None = None, *, at_most: int = 5200, per_package: int = 200
 ) -> Iterator[DocRow]:
     """Rows in the order of folders and file names: every run on one machine gives the same ones.
 
@@ -92,7 +93,7 @@ def _walk(node: ast.AST, file: str, module: str, name: str) -> Iterator[DocRow]:
     if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         doc = ast.get_docstring(node, clean=False)
         text = inspect.cleandoc(doc).strip() if doc else ""
-        if len(text) >= _SHORTEST_DOC:
+        if _SHORTEST_DOC <= len(text) <= _LONGEST_DOC:
             line = 1 if isinstance(node, ast.Module) else node.lineno
             yield DocRow(f"{file}:{line}", module, name, _KINDS[type(node)], text)
     for child in ast.iter_child_nodes(node):
