@@ -131,7 +131,7 @@ def stsb_spearman(folder: Path, embed: Embed) -> float:
     with (folder / "stsb-test.csv").open(encoding="utf-8", newline="") as file:
         rows = [(first, second, float(score)) for first, second, score in csv.reader(file)]
     assert len(rows) == 1379
-    sides = [embed([row[side] for row in rows]) for side in (0, 1)]
+    sides = [embed([row[0] for row in rows]), embed([row[1] for row in rows])]
     return spearman(cosines(*sides), np.array([row[2] for row in rows]))
 
 
