@@ -1,4 +1,4 @@
-"""A model that can be computed by hand: a text's vector is (length, vowels, spaces, 1), at length 1."""
+"""A model to compute by hand: a text is (length, vowels, spaces, 1), scaled to length 1."""
 
 from __future__ import annotations
 

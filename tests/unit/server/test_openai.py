@@ -64,7 +64,7 @@ def test_base64_is_little_endian_float32(client: TestClient) -> None:
     body = {"input": "abc", "encoding_format": "base64"}
     sent = client.post("/v1/embeddings", json=body).json()["data"][0]["embedding"]
     numbers = struct.unpack(f"<{DIMENSIONS}f", base64.b64decode(sent))
-    np.testing.assert_array_equal(np.float32(numbers), by_hand("abc"))
+    np.testing.assert_array_equal(np.array(numbers, np.float32), by_hand("abc"))
 
 
 @pytest.mark.parametrize(

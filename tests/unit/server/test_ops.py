@@ -61,7 +61,9 @@ def test_names_of_this_machine_are_answered(host: str) -> None:
         assert client.get("/health", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:7997", "", "127.0.0.1.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:7997", "", "127.0.0.1.evil.example"]
+)
 def test_other_names_are_refused(host: str) -> None:
     """See DNS rebinding: a page of a stranger that resolves its own name to 127.0.0.1."""
     app = build({"m": FakeModel()}, allowed_hosts=LOOPBACK_HOSTS)

@@ -7,6 +7,7 @@ const stateLine = byId("state"), hello = byId("hello"), root = document.document
 
 const K = 10;
 const LEAD = 160;
+const LONG = 80;           // longer values that the text shows already aren't repeated below it
 const TYPING_MS = 90;
 const STATE_MS = 500;
 const STATE_HIDDEN_MS = 5000;
@@ -91,6 +92,7 @@ function show(answer, options) {
   hello.hidden = true;
   const count = answer.results.length;
   say(count ? `${count} nearest rows in ${Math.max(1, Math.round(answer.took_ms))} ms` : "Nothing found.");
+  list.dataset.q = answer.q;
   const text = JSON.stringify(answer.results);
   if (text === shown) return;
   shown = text;
@@ -148,7 +150,7 @@ function unitsOf(text, points) {
 function passage(found) {
   const text = found.text;
   const start = unitsOf(text, found.passage.start), end = unitsOf(text, found.passage.end);
-  const made = element("p", { class: "text" });
+  const made = element("p", { class: end - start >= text.trim().length ? "text whole" : "text" });
   // A closed result begins near its passage, or the four lines it has might not reach it.
   const from = start > LEAD ? Math.max(0, text.lastIndexOf(" ", start - LEAD / 2)) : 0;
   if (from > 0)
@@ -159,8 +161,10 @@ function passage(found) {
 
 function rowOf(found) {
   const rows = element("dl", { class: "row" });
-  for (const [column, value] of Object.entries(found.row))
+  for (const [column, value] of Object.entries(found.row)) {
+    if (typeof value === "string" && value.length >= LONG && found.text.includes(value.trim())) continue;
     rows.append(element("dt", {}, column), element("dd", {}, shownValue(value)));
+  }
   return rows;
 }
 
@@ -185,7 +189,10 @@ function select(at) {
 
 function toggle(item) {
   const isOpen = item.classList.toggle("open");
-  if (isOpen) open.add(item.dataset.key); else open.delete(item.dataset.key);
+  if (!isOpen) return open.delete(item.dataset.key);
+  open.add(item.dataset.key);
+  const mark = item.querySelector("mark").getBoundingClientRect();
+  if (mark.top < 0 || mark.bottom > innerHeight) item.querySelector("mark").scrollIntoView({ block: "center" });
 }
 
 const KEYS = {
@@ -226,10 +233,15 @@ function changed() {
   if (text) url.searchParams.set("q", text); else url.searchParams.delete("q");
   if (bindings.length > 1) url.searchParams.set("binding", binding());
   history.replaceState(null, "", url);
-  document.title = text ? `${text} · Likewise` : "Likewise";
+  showTitle();
   clearTimeout(timer);
   open = new Set();
   timer = setTimeout(ask, text ? TYPING_MS : 0);
+}
+
+function showTitle() {
+  const text = q.value.trim();
+  document.title = text ? `${text} · Likewise` : "Likewise";
 }
 
 q.addEventListener("input", changed);
@@ -300,4 +312,5 @@ for (const example of ["read a file line by line", "wait until several threads h
 }
 q.value = new URLSearchParams(location.search).get("q") || "";
 hello.hidden = Boolean(q.value);
+showTitle();
 followState();
