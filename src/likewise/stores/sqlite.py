@@ -270,11 +270,14 @@ class SqliteTable:
         columns = layout.columns
         joined = " AND ".join(f'c."{column}" = r."{column}"' for column in columns)
         named = ", ".join(f'r."{column}"' for column in columns)
+        # A row of an empty text joins nothing: c.vector is NULL there.
+        wrong = (
+            f"c.vector IS NOT NULL AND (typeof(c.vector) <> 'blob' OR length(c.vector) <> {width})"
+        )
         counted = (
-            f"SELECT {named}, r.chunks, count(c.chunk), total(length(c.vector) <> {width})"
+            f"SELECT {named}, r.chunks, count(c.chunk), total({wrong})"
             f" FROM {layout.row} r LEFT JOIN {layout.chunk} c ON {joined}"
-            f" GROUP BY {named} HAVING count(c.chunk) <> r.chunks"
-            f" OR total(length(c.vector) <> {width} OR typeof(c.vector) <> 'blob') > 0"
+            f" GROUP BY {named} HAVING count(c.chunk) <> r.chunks OR total({wrong}) > 0"
         )
         left_over = (
             f"SELECT DISTINCT {layout.key_list} FROM {layout.chunk} c WHERE NOT EXISTS"
