@@ -19,9 +19,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("likewise.cli.serve:serve", "Serve embedding models over HTTP."),
     "embed": ("likewise.cli.embed:embed", "Turn a file of texts into a file of vectors."),
     "bind": ("likewise.cli.bind:bind", "Keep a table's vectors in step with its rows."),
-    "search": ("likewise.cli.search:search", "Find the rows of a binding nearest to a question."),
+    "search": ("likewise.cli.search:search", "Find the rows of the binding NAME nearest to QUERY."),
     "models": ("likewise.cli.models:models", "See which models are here."),
-    "doctor": ("likewise.cli.doctor:doctor", "Check this machine, and say what to do."),
+    "doctor": (
+        "likewise.cli.doctor:doctor",
+        "Check this machine: processor, engine, model, database, port.",
+    ),
 }
 """Each command: where it is, imported only when it is chosen, and its line in the help."""
 

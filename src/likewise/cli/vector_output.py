@@ -85,8 +85,11 @@ def to_file(path: Path, form: Form, dimensions: int) -> Iterator[Writer]:
     try:
         with part.open("wb") as stream:
             writer = make(stream, dimensions)
-            yield writer
-            writer.close()
+            try:
+                yield writer
+            finally:
+                # After a failure too: Parquet's writer mustn't outlive the stream it writes to.
+                writer.close()
             stream.flush()
             os.fsync(stream.fileno())
         part.replace(path)

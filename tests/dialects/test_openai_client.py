@@ -1,0 +1,129 @@
+"""OpenAI's own client against a real server with the real model."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import openai
+import pytest
+
+from likewise.runtime import service
+from likewise.runtime.service import Service
+from likewise.server.app import LOOPBACK_HOSTS, build
+from likewise.server.listen import address_of, listen
+from likewise.server.run import server
+
+pytestmark = pytest.mark.model
+NAME = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest.fixture(scope="module")
+def model(model_folder: Path) -> Iterator[Service]:
+    loaded = service.load(model_folder, name=NAME, precision="f32")
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def client(model: Service) -> Iterator[openai.OpenAI]:
+    listener = listen("127.0.0.1", 0)
+    running = server(build({NAME: model}, allowed_hosts=LOOPBACK_HOSTS))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    with openai.OpenAI(
+        base_url=f"{address_of(listener)}/v1", api_key="none", max_retries=0
+    ) as client:
+        yield client
+    running.should_exit = True
+    thread.join()
+    listener.close()
+
+
+def test_the_clients_default_is_base64_and_gives_the_models_vectors(
+    client: openai.OpenAI, model: Service
+) -> None:
+    texts = ["a cat", "ein Hund", "🦊 le renard"]
+    answer = client.embeddings.create(model="all-MiniLM-L6-v2", input=texts)
+    got = np.array([each.embedding for each in answer.data], dtype=np.float32)
+    np.testing.assert_allclose(got, model.embed(texts), atol=1e-6)
+    assert answer.model == NAME
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 6
+
+
+def test_numbers_and_base64_are_the_same_vector(client: openai.OpenAI) -> None:
+    kinds = [
+        client.embeddings.create(model=NAME, input="a cat", encoding_format=kind)
+        for kind in ("float", "base64")
+    ]
+    numbers = kinds[0].data[0].embedding
+    packed = np.frombuffer(_decoded(kinds[1].data[0].embedding), dtype="<f4")
+    np.testing.assert_allclose(np.array(numbers, np.float32), packed, atol=1e-6)
+
+
+def _decoded(embedding: object) -> bytes:
+    import base64
+
+    assert isinstance(embedding, str)
+    return base64.b64decode(embedding)
+
+
+def test_token_ids_are_the_same_as_their_text(client: openai.OpenAI, model: Service) -> None:
+    """[CLS] a cat [SEP]: what the model's own tokenizer makes of the text."""
+    ids = [101, 1037, 4937, 102]
+    for given in (ids, [ids]):
+        answer = client.embeddings.create(model=NAME, input=given)
+        got = np.array(answer.data[0].embedding, dtype=np.float32)
+        np.testing.assert_allclose(got, model.embed(["a cat"])[0], atol=1e-5)
+        assert answer.usage.prompt_tokens == 4
+
+
+def test_a_text_alone_equals_itself_in_a_large_request(client: openai.OpenAI) -> None:
+    texts = [f"number {n} " + "word " * (n % 50) for n in range(300)]
+    together = client.embeddings.create(model=NAME, input=texts)
+    assert [each.index for each in together.data] == list(range(300))
+    for at in (0, 49, 299):
+        alone = client.embeddings.create(model=NAME, input=texts[at]).data[0].embedding
+        np.testing.assert_allclose(together.data[at].embedding, alone, atol=1e-5)
+
+
+def test_a_hundred_thousand_characters_are_cut_and_said_so(client: openai.OpenAI) -> None:
+    long = "word " * 20_000
+    raw = client.embeddings.with_raw_response.create(model=NAME, input=["short", long])
+    assert raw.headers["x-likewise-truncated"] == "1"
+    assert raw.parse().usage.prompt_tokens == 3 + 256
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model=NAME, input=["short", long], extra_body={"truncate": False})
+    assert refused.value.code == "input_too_long"
+    assert "input 1 has 20002 tokens" in str(refused.value)
+
+
+def test_dimensions(client: openai.OpenAI) -> None:
+    answer = client.embeddings.create(model=NAME, input="a", dimensions=384)
+    assert len(answer.data[0].embedding) == 384
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.embeddings.create(model=NAME, input="a", dimensions=100)
+    assert refused.value.code == "invalid_dimensions"
+    assert refused.value.param == "dimensions"
+    assert "384" in str(refused.value)
+
+
+def test_refusals_are_the_clients_own_exceptions(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.embeddings.create(model="text-embedding-3-small", input="a")
+    assert unknown.value.code == "model_not_found"
+    assert NAME in str(unknown.value)
+    bad: str | list[str]
+    for bad in ("", []):
+        with pytest.raises(openai.BadRequestError) as empty:
+            client.embeddings.create(model=NAME, input=bad)
+        assert empty.value.code == "invalid_input"
+    with pytest.raises(openai.BadRequestError, match="token id"):
+        client.embeddings.create(model=NAME, input=[[101, 99_999_999, 102]])
+    with pytest.raises(openai.BadRequestError, match="token id"):
+        client.embeddings.create(model=NAME, input=[[-1]])
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [NAME]
+    assert client.models.retrieve("all-MiniLM-L6-v2").id == NAME

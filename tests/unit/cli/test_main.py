@@ -1,0 +1,85 @@
+"""The command line itself: help, mistyped names, and what each kind of failure looks like."""
+
+import importlib
+
+import click
+import pytest
+
+from likewise.base.errors import InputError
+from likewise.cli import main, output
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_helps_line_is_the_commands_own(name: str) -> None:
+    """The list in --help is a table, so that listing imports nothing; it must not drift."""
+    place, line = main.COMMANDS[name]
+    module, _, attribute = place.partition(":")
+    command: click.Command = getattr(importlib.import_module(module), attribute)
+    assert command.name == name
+    assert command.get_short_help_str(limit=200) == line
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name, (_, line) in main.COMMANDS.items():
+        assert name in shown
+        assert line in shown
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["serv"], "No such command 'serv' (did you mean 'serve'?)"),
+        (["serve", "--prot", "1"], "--port"),
+        (["serve", "--port", "99999"], "0<=x<=65535"),
+        (["embed", "--to", "csv"], "'csv' is not one of 'jsonl', 'npy', 'parquet'"),
+        (["bind", "ad"], "No such command 'ad'"),
+        (["bind", "add", "x"], "Missing option '--source'"),
+        (["search", "pages"], "Missing argument 'QUERY'"),
+        (["embed", "no/such/file"], "no/such/file can't be read"),
+        (["embed", "--column", "a"], "--column goes with CSV input"),
+    ],
+)
+def test_refusals_are_one_clear_line(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(argv) == main.EXIT_REFUSED
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert words in shown.err
+    assert shown.err.startswith("error: ")
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "words"),
+    [
+        (InputError("the words"), 2, "error: the words"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.exceptions.Abort(), 130, "interrupted"),
+        (ZeroDivisionError("oh"), 1, "ZeroDivisionError: oh\nThis is a bug in likewise"),
+    ],
+)
+def test_exit_codes(
+    raised: BaseException,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(level: str) -> None:
+        raise raised
+
+    monkeypatch.setattr(output, "log_to_stderr", fails)
+    assert main.run(["models", "list"]) == code
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert ("Traceback" in shown) == (code == 1)
+
+
+def test_output_survives_text_that_the_terminal_cant_show(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output.say("a\ud800b")
+    assert capsys.readouterr().out == "a?b\n"
