@@ -239,7 +239,7 @@ def _some_name(path: Path) -> str:
     database = Database(path)
     try:
         with database.read() as db:
-            query = f"SELECT name FROM {TABLE} ORDER BY name = 'json.loads' DESC, id LIMIT 1"
+            query = f"SELECT name FROM {TABLE} ORDER BY name = 'shutil.copy' DESC, id LIMIT 1"
             (name,) = next(iter(db.execute(query)))
             return str(name)
     finally:
@@ -252,11 +252,12 @@ def _quoted(text: str) -> str:
 
 
 def _own_command() -> str:
-    called = Path(sys.argv[0])
+    called = Path(sys.argv[0]).absolute()
     found = shutil.which("likewise")
     if not called.is_file() or (found and Path(found).resolve() == called.resolve()):
         return "likewise"
-    return shlex.quote(sys.argv[0])
+    here = Path.cwd()
+    return shlex.quote(str(called.relative_to(here) if called.is_relative_to(here) else called))
 
 
 def _python() -> str:

@@ -17,14 +17,15 @@ def models() -> None:
 
 
 @models.command("list")
+@click.option("--check", is_flag=True, help="Read every file and compare it with its digest.")
 @json_option
-def list_(as_json: bool) -> None:
+def list_(check: bool, as_json: bool) -> None:
     """List the models in the cache, and those known by a short name."""
     from likewise.models.known import KNOWN
     from likewise.models.locate import list_models
 
     place = resolve.place()
-    here = list_models(place.cache)
+    here = list_models(place.cache, deep=check)
     if as_json:
         output.json([dataclasses.asdict(model) | {"folder": str(model.folder)} for model in here])
         return
@@ -45,6 +46,9 @@ def list_(as_json: bool) -> None:
         if each.name not in got
     ]
     output.table(rows, ("model", "dimensions", "size", "licence", "from"))
+    for model in here:
+        if model.problem:
+            output.warn(model.problem)
     output.note(f"cache: {place.cache}")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from likewise.base.spec import DEFAULT_MODEL
+
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
@@ -38,8 +40,6 @@ class Known:
     """Path inside the model folder to the digest the file must have."""
     wheel: Wheel | None = None
 
-
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 KNOWN: tuple[Known, ...] = (
     Known(
