@@ -9,9 +9,10 @@ from typing import Literal
 
 from likewise.base.errors import ModelCorrupt, ModelError, ModelNotFound
 from likewise.base.names import nearest
+from likewise.base.spec import DEFAULT_MODEL
 from likewise.models import fetch, shelf
 from likewise.models.fetch import Fetched, Fetching, Progress, Unreachable
-from likewise.models.known import DEFAULT_MODEL, Known, known, known_names
+from likewise.models.known import Known, known, known_names
 
 __all__ = [
     "DEFAULT_MODEL",
