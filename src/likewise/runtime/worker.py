@@ -56,7 +56,10 @@ class Worker:
         while True:
             batch = self._lanes.take(wait=is_warm)
             if batch is not None:
-                self._do(batch)
+                try:
+                    self._do(batch)
+                except Exception as failure:  # noqa: BLE001 - the thread must outlive it
+                    self._fail(batch, failure)
             elif is_warm or self._lanes.is_closed:
                 return
             else:
@@ -69,11 +72,7 @@ class Worker:
         waiting = self._lanes.waiting_tokens(batch.lane)
         metrics.WAITING_TOKENS.labels(*labels).set(waiting)
         packed = PackedBatch.of([piece.ids for piece in batch.pieces])
-        try:
-            vectors = self._forward(packed)
-        except Exception as failure:  # noqa: BLE001 - the thread must outlive whatever fails
-            self._fail(batch, failure)
-            return
+        vectors = self._forward(packed)
         seconds = monotonic() - started
         self._pace.saw_batch(packed.tokens, seconds)
         metrics.BATCH_SECONDS.labels(*labels).observe(seconds)
@@ -83,9 +82,9 @@ class Worker:
         self._hand_out(batch, vectors)
 
     def _hand_out(self, batch: Batch, vectors: Vectors) -> None:
-        is_finite = np.isfinite(vectors.sum(axis=1)).tolist()
+        is_finite = np.isfinite(vectors)
         for row, piece in enumerate(batch.pieces):
-            if is_finite[row]:
+            if is_finite[row].all():
                 piece.pending.deliver(piece.index, vectors[row])
                 continue
             metrics.FAILED_BATCHES.labels(self._model, NotFinite.code).inc()

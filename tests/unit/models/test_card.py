@@ -1,0 +1,218 @@
+"""What a model folder says is read in both formats, and what isn't known is refused by name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from likewise.models.card import read_card
+from likewise.models.parts import Dense, Normalise, Pooling
+from tests.conformance.tiny import SMALL, write_bert, write_json
+
+NEW = "sentence_transformers.sentence_transformer.modules.pooling.Pooling"
+BASE = "sentence_transformers.base.modules"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A good model folder, to be spoilt."""
+    return write_bert(tmp_path / "model")
+
+
+def modules(folder: Path, *kinds: str) -> None:
+    """Write modules.json with these class paths."""
+    entries = [
+        {"idx": i, "path": f"{i}_{kind.rpartition('.')[2]}" if i else "", "type": kind}
+        for i, kind in enumerate(kinds)
+    ]
+    write_json(folder / "modules.json", entries)
+
+
+@pytest.mark.model
+def test_the_default_model(model_folder: Path) -> None:
+    card = read_card(model_folder, name="m")
+    assert (card.name, card.architecture, card.dimensions) == ("m", "bert", 384)
+    assert card.steps == (Pooling(("mean",)), Normalise())
+    # tokenizer.json says 128, sentence_bert_config.json says 256; the latter rules.
+    assert card.max_tokens == 256
+    assert card.normalised and not card.lower_case and card.notes == ()
+
+
+def test_the_format_since_5_4(folder: Path) -> None:
+    modules(folder, f"{BASE}.transformer.Transformer", NEW, f"{BASE}.normalize.Normalize")
+    (folder / "sentence_bert_config.json").unlink()
+    write_json(folder / "sentence_bert_config.json", {"transformer_task": "feature-extraction"})
+    write_json(folder / "tokenizer_config.json", {"model_max_length": 20})
+    card = read_card(folder)
+    assert card.steps == (Pooling(("mean",)), Normalise())
+    assert card.max_tokens == 20
+
+
+@pytest.mark.parametrize(
+    ("flags", "modes"),
+    [
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, ("cls",)),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, ("cls", "mean")),
+        ({"pooling_mode_max_tokens": True}, ("max",)),
+        ({"pooling_mode_lasttoken": True}, ("lasttoken",)),
+    ],
+)
+def test_the_classic_flags(folder: Path, flags: dict[str, bool], modes: tuple[str, ...]) -> None:
+    write_json(folder / "1_Pooling/config.json", {"word_embedding_dimension": 32, **flags})
+    card = read_card(folder)
+    assert card.pooling.modes == modes and card.dimensions == 32 * len(modes)
+
+
+def test_no_modules_means_mean_pooling_and_a_note(folder: Path) -> None:
+    (folder / "modules.json").unlink()
+    card = read_card(folder)
+    assert card.steps == (Pooling(("mean",)),) and not card.normalised
+    assert "no modules.json: mean pooling" in card.notes[0]
+
+
+def test_the_limit_is_capped_to_the_positions_and_said(folder: Path) -> None:
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 512})
+    card = read_card(folder)
+    assert card.max_tokens == 64 and "512 capped to the 64" in card.notes[0]
+
+
+def test_no_limit_in_the_tokenizer_means_the_positions(folder: Path) -> None:
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": None})
+    write_json(folder / "tokenizer_config.json", {"model_max_length": 1e30})
+    assert read_card(folder).max_tokens == 64
+
+
+def test_prompts(folder: Path) -> None:
+    prompts = {"query": "query: ", "passage": "passage: ", "other": "o"}
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": "other"},
+    )
+    card = read_card(folder)
+    assert (card.prompt("query"), card.prompt("document")) == ("query: ", "passage: ")
+    del prompts["passage"]
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": "other"},
+    )
+    assert read_card(folder).prompt("document") == "o"
+
+
+def test_matryoshka_widths(folder: Path) -> None:
+    write_json(folder / "config.json", {**SMALL, "matryoshka_dimensions": [32, 16, 8]})
+    assert read_card(folder).matryoshka == (8, 16)
+
+
+def test_a_dense_layer(folder: Path) -> None:
+    modules(folder, *(f"sentence_transformers.models.{k}" for k in ("Transformer", "Pooling")))
+    listed = [
+        {"path": "", "type": "sentence_transformers.models.Transformer"},
+        {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"path": "2_Dense", "type": f"{BASE}.dense.Dense"},
+    ]
+    write_json(folder / "modules.json", listed)
+    write_json(
+        folder / "2_Dense/config.json", {"in_features": 32, "out_features": 8, "bias": False}
+    )
+    card = read_card(folder)
+    assert card.steps[1] == Dense(folder / "2_Dense", 32, 8, False, "tanh")
+    assert card.dimensions == 8
+
+
+def change(file: str, value: Any) -> Any:
+    """Write `value` into a file of the folder."""
+    return lambda folder: write_json(folder / file, value)
+
+
+def cut(file: str) -> Any:
+    """Cut a file of the folder in the middle."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / file
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    return spoil
+
+
+POOLING = "1_Pooling/config.json"
+KINDS = [f"sentence_transformers.models.{kind}" for kind in ("Transformer", "Pooling")]
+REFUSED = {
+    "unknown pooling": (
+        change(POOLING, {"pooling_mode": "weightedmean"}),
+        ModelUnsupported,
+        "'weightedmean'.*known: cls, max, mean, lasttoken",
+    ),
+    "no pooling": (change(POOLING, {"pooling_mode_cls_token": False}), ModelUnsupported, "no kind"),
+    "pooling width": (
+        change(POOLING, {"pooling_mode": "mean", "embedding_dimension": 31}),
+        ModelCorrupt,
+        "width 31, the model's are of 32",
+    ),
+    "unknown module": (
+        lambda folder: modules(folder, *KINDS, "sentence_transformers.models.LSTM"),
+        ModelUnsupported,
+        "models.LSTM'.*known: Transformer",
+    ),
+    "someone's own module": (
+        lambda folder: modules(folder, KINDS[0], "custom.Pooling"),
+        ModelUnsupported,
+        "'custom.Pooling'",
+    ),
+    "module outside": (
+        change("modules.json", [{"type": KINDS[0], "path": "../other"}]),
+        ModelCorrupt,
+        "leads out of the folder",
+    ),
+    "pooling twice": (
+        lambda folder: modules(folder, *KINDS, KINDS[1]),
+        ModelUnsupported,
+        "one Pooling must come first",
+    ),
+    "modules cut": (cut("modules.json"), ModelCorrupt, "can't be read as JSON"),
+    "config cut": (cut("config.json"), ModelCorrupt, "can't be read as JSON"),
+    "remote code": (
+        change("config.json", {**SMALL, "auto_map": {"AutoModel": "modeling.Net"}}),
+        ModelUnsupported,
+        "AutoModel -> modeling.Net.*never runs",
+    ),
+    "no config": (lambda folder: (folder / "config.json").unlink(), ModelNotFound, "config.json"),
+    "no pooling file": (
+        lambda folder: shutil.rmtree(folder / "1_Pooling"),
+        ModelCorrupt,
+        "missing",
+    ),
+    "unknown default prompt": (
+        change("config_sentence_transformers.json", {"default_prompt_name": "q"}),
+        ModelCorrupt,
+        "'q' isn't among",
+    ),
+    "prompt left out of pooling": (
+        lambda folder: [
+            change("config_sentence_transformers.json", {"prompts": {"query": "q: "}})(folder),
+            change(POOLING, {"pooling_mode": "mean", "include_prompt": False})(folder),
+        ],
+        ModelUnsupported,
+        "include_prompt",
+    ),
+    "limit": (
+        change("sentence_bert_config.json", {"max_seq_length": "long"}),
+        ModelCorrupt,
+        "found 'long'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "error", "says"), REFUSED.values(), ids=list(REFUSED))
+def test_refused_by_name(folder: Path, spoil: Any, error: type[Exception], says: str) -> None:
+    spoil(folder)
+    with pytest.raises(error, match=says):
+        read_card(folder)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="isn't a folder"):
+        read_card(tmp_path / "none")

@@ -1,0 +1,79 @@
+"""The digest follows what decides the vectors, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from likewise.models.card import read_card
+from likewise.models.digest import weights_digest
+from tests.conformance.tiny import SMALL, write_bert, write_json, write_weights
+
+
+def digest(folder: Path, cache: Path | None = None) -> str:
+    """The digest of the model in `folder`."""
+    return weights_digest(read_card(folder), cache=cache)
+
+
+def test_a_copy_elsewhere_has_the_same(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "one")
+    shutil.copytree(folder, tmp_path / "two")
+    assert digest(folder) == digest(tmp_path / "two")
+
+
+def test_who_wrote_the_files_does_not_matter(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "model")
+    before = digest(folder)
+    write_json(folder / "config.json", {**SMALL, "transformers_version": "9", "use_cache": False})
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    assert tokenizer["truncation"] and tokenizer["padding"]
+    tokenizer["truncation"] = tokenizer["padding"] = None
+    write_json(folder / "tokenizer.json", tokenizer)
+    assert digest(folder) == before
+
+
+def test_what_decides_the_vectors_matters(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "model")
+    seen = {digest(folder)}
+    write_weights(folder, SMALL, seed=1)
+    seen.add(digest(folder))
+    write_json(folder / "config.json", {**SMALL, "layer_norm_eps": 1e-5})
+    seen.add(digest(folder))
+    write_json(folder / "1_Pooling/config.json", {"pooling_mode": "cls"})
+    seen.add(digest(folder))
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["pre_tokenizer"] = {"type": "WhitespaceSplit"}
+    write_json(folder / "tokenizer.json", tokenizer)
+    seen.add(digest(folder))
+    assert len(seen) == 5
+
+
+def test_the_cache_is_used_and_notices_a_new_file(tmp_path: Path) -> None:
+    folder, cache = write_bert(tmp_path / "model"), tmp_path / "cache"
+    first = digest(folder, cache)
+    known = json.loads((cache / "digests.json").read_text())
+    (entry,) = known.values()
+    entry["sha256"] = "0" * 64
+    (cache / "digests.json").write_text(json.dumps(known))
+    assert digest(folder, cache) != first, "the cache wasn't used"
+    weights = folder / "model.safetensors"
+    os.utime(weights, ns=(1, 1))
+    assert digest(folder, cache) == first
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"x": 3}'])
+def test_a_damaged_cache_is_ignored(tmp_path: Path, content: str) -> None:
+    folder, cache = write_bert(tmp_path / "model"), tmp_path / "cache"
+    cache.mkdir()
+    (cache / "digests.json").write_text(content)
+    assert digest(folder, cache) == digest(folder)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
+    folder, cache = write_bert(tmp_path / "model"), tmp_path / "cache"
+    cache.write_text("a file where the folder should be")
+    assert digest(folder, cache) == digest(folder)

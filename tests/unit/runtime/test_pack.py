@@ -1,0 +1,35 @@
+"""Batches hold every text once, within the budget, longest first."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from likewise.runtime import pack
+
+LENGTHS = st.lists(st.integers(1, 600), max_size=200)
+
+
+@given(LENGTHS, st.integers(1, 1000), st.integers(1, 64))
+def test_a_plan(lengths: list[int], budget: int, window: int) -> None:
+    batches = pack.plan(lengths, budget=budget, window=window)
+    flat = [index for batch in batches for index in batch]
+    assert sorted(flat) == list(range(len(lengths))), "every text exactly once"
+    for batch in batches:
+        assert len(batch) == 1 or sum(lengths[index] for index in batch) <= budget
+    for start in range(0, len(lengths), window):
+        block = flat[start : start + window]
+        assert set(block) == set(range(start, min(start + window, len(lengths))))
+        assert [lengths[i] for i in block] == sorted((lengths[i] for i in block), reverse=True)
+
+
+@given(LENGTHS, st.integers(1, 1000))
+def test_a_batch_is_as_full_as_it_can_be(lengths: list[int], budget: int) -> None:
+    count = pack.fitting(lengths, budget)
+    assert (count == 0) == (not lengths)
+    assert count == len(lengths) or sum(lengths[: count + 1]) > budget
+
+
+def test_by_hand() -> None:
+    assert pack.plan([3, 9, 1, 4, 4], budget=8, window=4) == [[1], [3, 0, 2], [4]]
+    assert pack.order([5, 7, 5]) == [1, 0, 2]
