@@ -77,6 +77,7 @@ def bind(
         SpaceMismatch: it holds vectors of another model.
         DatabaseError: the file can't be used.
     """
+    from likewise.server.bindings import splitter
     from likewise.stores.bindings import create_binding
 
     loaded = load(model) if isinstance(model, str) else model
@@ -89,6 +90,7 @@ def bind(
         model=loaded.space.model,
         chunk=chunk,
     )
+    splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
     record = create_binding(spec, loaded.space.with_chunker(chunk))
     return Binding(record, loaded, owns_model=isinstance(model, str))
 

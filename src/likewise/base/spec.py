@@ -15,6 +15,7 @@ DEFAULT_CHUNK = "tokens:128/16"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_NAME = 63
 _NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
+_CHUNK = re.compile(r"tokens:(\d{1,6})/(\d{1,6})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,21 @@ class BindingSpec:
             raise SettingsError(f"binding {self.name}: no table was named", param="table")
         if self.table.lower().startswith(("likewise_", "sqlite_")):
             raise SettingsError(f"table {self.table!r} isn't an application's", param="table")
+
+        if not _CHUNK.match(self.chunk):
+            raise SettingsError(
+                f"chunk {self.chunk!r} isn't known; write tokens:SIZE/OVERLAP, such as "
+                f"{DEFAULT_CHUNK}",
+                param="chunk",
+            )
+
+    @property
+    def chunk_tokens(self) -> tuple[int, int]:
+        """Size and overlap of the passages, in tokens."""
+        found = _CHUNK.match(self.chunk)
+        if found is None:
+            raise AssertionError("checked when it was made; this is a bug")
+        return int(found[1]), int(found[2])
 
     @property
     def path(self) -> Path:

@@ -98,7 +98,7 @@ def _drain(record: BindingRecord, rows: SqliteSource, vectors: SqliteTable, mode
     from likewise.server.bindings import splitter
 
     service = models.get(record.spec.model)
-    split = splitter(service, record.spec.chunk)
+    split = splitter(service, record.spec)
     worker = Worker(rows, vectors, service, split)
     with (
         contextlib.closing(worker),

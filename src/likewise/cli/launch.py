@@ -133,9 +133,13 @@ def make_binding(spec: BindingSpec, models: loading.Models) -> BindingRecord:
         SpaceMismatch: it holds vectors of another model.
         DatabaseError: the file can't be used.
     """
+    from likewise.server.bindings import splitter
     from likewise.stores.bindings import create_binding
 
-    return create_binding(spec, models.get(spec.model).space.with_chunker(spec.chunk))
+    service = models.get(spec.model)
+    # Before anything is made: a binding that can't be worked on must not be left behind.
+    splitter(service, spec)
+    return create_binding(spec, service.space.with_chunker(spec.chunk))
 
 
 def _live(

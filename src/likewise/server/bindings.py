@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from likewise.base.protocols import Splitter
     from likewise.base.space import Space
+    from likewise.base.spec import BindingSpec
     from likewise.base.types import Kind, Result, Vectors
     from likewise.runtime.service import Service
     from likewise.stores.bindings import BindingRecord
@@ -48,10 +49,13 @@ class Asking:
         return self._service.embed(texts, kind=kind, lane="interactive")
 
 
-def splitter(service: Service, chunk: str) -> Splitter:
-    """What cuts texts as `chunk` says, such as `tokens:128/16`."""
-    size, _, overlap = chunk.removeprefix("tokens:").partition("/")
-    return service.splitter(int(size), int(overlap))
+def splitter(service: Service, spec: BindingSpec) -> Splitter:
+    """What cuts the binding's texts into passages.
+
+    Raises:
+        SettingsError: the model doesn't read passages of that size.
+    """
+    return service.splitter(*spec.chunk_tokens)
 
 
 class LiveBinding:
@@ -72,7 +76,7 @@ class LiveBinding:
         )
         self.source = SqliteSource(spec.path, spec)
         self.table = SqliteTable(spec.path, spec.name, record.space)
-        self.worker = Worker(self.source, self.table, service, splitter(service, spec.chunk))
+        self.worker = Worker(self.source, self.table, service, splitter(service, spec))
         self._index = ExactIndex(record.space)
         self._follower = Follower(self.table, self._index)
         self._stopping = threading.Event()
