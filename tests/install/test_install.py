@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.install, pytest.mark.timeout(600)]
+# One worker has the group, so that the environment is made once.
+pytestmark = [
+    pytest.mark.install,
+    pytest.mark.timeout(600),
+    pytest.mark.xdist_group("install"),
+]
 
 
 def run(*command: str | Path, cwd: Path, cache: Path | None = None) -> str:

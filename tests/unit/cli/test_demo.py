@@ -142,15 +142,15 @@ def test_what_it_prints_can_be_run_and_a_second_start_embeds_nothing(
 def test_ctrl_c_while_embedding_keeps_what_is_done(
     tmp_path: Path, model_cache: Path, model_folder: Path
 ) -> None:
-    with running(tmp_path, model_cache, rows=1500) as demo:
+    with running(tmp_path, model_cache, rows=500) as demo:
         wait_until(lambda: demo.state()["current"], what="the first embedded rows")
         assert demo.stop() == 0
         assert "Traceback" not in demo.said
-    with running(tmp_path, model_cache, rows=1500) as demo:
+    with running(tmp_path, model_cache, rows=500) as demo:
         new = int(demo.wait_for(r"embedded ([\d,]+) rows in").replace(",", ""))
-        assert 0 < new < 1500
+        assert 0 < new < 500
         state = demo.state()
-        assert (state["current"], state["rows"], state["pending"]) == (1500, 1500, 0)
+        assert (state["current"], state["rows"], state["pending"]) == (500, 500, 0)
         assert demo.stop() == 0
 
 

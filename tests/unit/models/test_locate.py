@@ -33,6 +33,14 @@ def hub() -> Iterator[Hub]:
         yield running
 
 
+@pytest.fixture
+def pip_reaches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", NOWHERE + "/simple")
+
+
 def names_in(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
@@ -112,8 +120,11 @@ def test_a_branch_that_was_fetched_is_found_again_under_its_name(tmp_path: Path,
         locate("some/model", cache=tmp_path, revision="v2", offline=True)
 
 
-def test_the_default_model_is_asked_for_by_its_pinned_commit(tmp_path: Path, hub: Hub) -> None:
-    locate(DEFAULT_MODEL, cache=tmp_path, endpoint=hub.endpoint)  # 404 there; then the wheel
+def test_the_default_model_is_asked_for_by_its_pinned_commit(
+    tmp_path: Path, hub: Hub, pip_reaches_nothing: None
+) -> None:
+    with pytest.raises(ModelNotFound):
+        locate(DEFAULT_MODEL, cache=tmp_path, endpoint=hub.endpoint)
     assert hub.asked[0].endswith(f"/revision/{KNOWN[0].revision}")
 
 
@@ -158,12 +169,8 @@ def test_offline_names_every_place_and_how_to_supply_a_folder(tmp_path: Path) ->
 
 
 def test_no_network_at_all_names_the_hub_and_the_wheel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pip_reaches_nothing: None
 ) -> None:
-    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_INDEX_URL", NOWHERE + "/simple")
     with pytest.raises(ModelNotFound) as caught:
         locate(DEFAULT_MODEL, cache=tmp_path, endpoint=NOWHERE)
     said = str(caught.value)
