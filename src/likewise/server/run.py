@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
-GRACE_S = 10
+GRACE_S = 60
 """How long accepted requests may take to be answered after a signal to stop."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

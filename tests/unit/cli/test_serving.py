@@ -1,0 +1,204 @@
+"""`serve` and `up` as processes: ports, signals, bindings, and searches that follow a change."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from likewise.server.listen import listen
+from tests.support import wait_until
+
+pytestmark = pytest.mark.model
+
+Start = Callable[..., "Process"]
+
+
+class Process:
+    """A running `likewise`, and the address it said it listens on."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], *argv: str) -> None:
+        self.log = folder / "stderr.txt"
+        with self.log.open("wb") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "likewise", *argv],
+                cwd=folder,
+                env=os.environ | environment,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def url(self) -> str:
+        def found() -> re.Match[str] | None:
+            assert self.popen.poll() is None, self.said
+            return re.search(r"listening on (http://\S+)", self.said)
+
+        match = wait_until(found, 60, what="the server's address")
+        assert match is not None
+        return match[1]
+
+    def ask(self, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(self.url() + path, data, timeout=60) as answer:
+            return json.load(answer)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.popen.send_signal(number)
+        return self.popen.wait(60)
+
+
+@pytest.fixture
+def start(tmp_path: Path, model_cache: Path, model_folder: Path) -> Iterator[Start]:
+    begun: list[Process] = []
+
+    def start(*argv: str) -> Process:
+        environment = {"LIKEWISE_HOME": str(model_cache), "LIKEWISE_OFFLINE": "1"}
+        begun.append(Process(tmp_path, environment, *argv))
+        return begun[-1]
+
+    yield start
+    for each in begun:
+        if each.popen.poll() is None:
+            each.popen.kill()
+        each.popen.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_cleanly(start: Start, number: int) -> None:
+    server = start("serve", "--port", "0")
+    answer = server.ask("/v1/embeddings", {"input": "a"})
+    assert len(answer["data"][0]["embedding"]) == 384
+    assert server.end(number) == 0
+    assert "Traceback" not in server.said
+
+
+def test_what_was_accepted_is_answered_after_the_signal(start: Start) -> None:
+    server = start("serve", "--port", "0")
+    url = server.url()
+    answers: list[Any] = []
+
+    def ask() -> None:
+        answers.append(server.ask("/v1/embeddings", {"input": ["word " * 200] * 40}))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+
+    def running() -> bool:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+            # The other one is this request for the metrics.
+            return b"likewise_http_requests_running 2.0" in answer.read()
+
+    wait_until(running, what="the request's arrival")
+    assert server.end() == 0
+    asking.join()
+    assert len(answers[0]["data"]) == 40
+
+
+def test_a_taken_port_is_said_before_anything_is_loaded(start: Start) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        # A model that isn't there would be the error, were it looked for first.
+        server = start("serve", "no-such-model", "--port", str(port))
+        assert server.popen.wait(60) == 2
+        assert f"port {port} on 127.0.0.1 is taken" in server.said
+        assert "no-such-model" not in server.said
+
+
+def test_what_cant_be_served_ends_with_one_message(start: Start, tmp_path: Path) -> None:
+    apsw.Connection(str(tmp_path / "empty.db")).execute("CREATE TABLE t (a)")
+    for argv, words in (
+        (("serve", "no-such-model"), "no model called 'no-such-model'"),
+        (("serve", "--db", "none.db"), "none.db: no such database file"),
+        (("serve", "--db", "empty.db"), "empty.db has no binding; make one with 'likewise bind"),
+        (("up",), "likewise.toml: no such file"),
+    ):
+        server = start(*argv, "--port", "0")
+        assert server.popen.wait(60) == 2
+        assert words in server.said
+        assert server.said.count("\n") == 1
+
+
+def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: Path) -> None:
+    db = apsw.Connection(str(tmp_path / "app.db"))
+    db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, title TEXT, body TEXT)")
+    db.execute("INSERT INTO pages (title, body) VALUES ('Cats', 'They purr.'), ('Pasta', 'Boil.')")
+    (tmp_path / "likewise.toml").write_text(
+        "[server]\nport = 0\n[model]\nprecision = 'f32'\n[[binding]]\nname = 'pages'\n"
+        "source = 'sqlite:app.db'\ntable = 'pages'\ntext = '{title}: {body}'\n",
+        encoding="utf-8",
+    )
+    server = start("up")
+    wait_until(lambda: server.ask("/ready")["ready"])
+
+    def state() -> dict[str, Any]:
+        (found,) = server.ask("/bindings")["bindings"]
+        assert isinstance(found, dict)
+        return found
+
+    wait_until(lambda: state()["current"] == 2)
+
+    def best(q: str) -> dict[str, Any]:
+        answer = server.ask("/search", {"q": q, "k": 1})
+        return dict(answer["results"][0])
+
+    wait_until(lambda: best("a kitten")["key"] == [1])
+    db.execute("UPDATE pages SET body = 'A rocket flies to the moon.' WHERE id = 2")
+    wait_until(lambda: best("space travel")["key"] == [2], what="the change")
+    found = best("space travel")
+    assert found["fresh"]
+    assert found["row"] == {"id": 2, "title": "Pasta", "body": "A rocket flies to the moon."}
+    assert found["table"] == "pages"
+    assert found["score"] > 0.3
+    assert server.ask("/search?q=space+travel&k=1")["results"][0]["key"] == [2]
+    assert state()["lag_seconds"] == 0.0
+
+    asked = [sys.executable, "-m", "likewise", "search", "pages", "space", "--url", server.url()]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert "A rocket flies" in said
+
+    for path, status, code in (
+        ("/search?q=", 400, "invalid_input"),
+        ("/search?q=a&k=0", 400, "invalid_input"),
+        ("/search?q=a&k=x", 400, "invalid_input"),
+        ("/search?q=a&limit=3", 400, "invalid_input"),
+        ("/search", 400, "invalid_input"),
+        ("/search?q=a&binding=page", 404, "binding_not_found"),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            server.ask(path)
+        with refused.value as answer:
+            assert (answer.code, json.load(answer)["error"]["code"]) == (status, code), path
+
+    db.execute("ALTER TABLE pages RENAME COLUMN body TO text")
+    wait_until(lambda: server.ask("/health")["status"] == "degraded", what="the drift")
+    assert "pages" in server.ask("/health")["troubles"]
+    db.execute("ALTER TABLE pages RENAME COLUMN text TO body")
+    wait_until(lambda: server.ask("/health")["status"] == "ok", what="the end of the drift")
+
+    db.close()
+    assert server.end() == 0
+    assert "Traceback" not in server.said
+
+
+def test_asking_a_server_that_isnt_there(start: Start) -> None:
+    for url, words in (
+        ("http://127.0.0.1:9", "nothing answers at http://127.0.0.1:9"),
+        ("127.0.0.1:9", "--url must begin with http:// or https://"),
+    ):
+        process = start("search", "pages", "x", "--url", url)
+        assert process.popen.wait(60) == 2
+        assert words in process.said
