@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.base.clock import Clock, monotonic
-from likewise.base.errors import LeaseLost
 
 if TYPE_CHECKING:
     from likewise.base.bound import BoundTable
@@ -95,13 +94,13 @@ class Ledger:
             )
             self._renewed = now
         elif now - self._renewed >= self.renew_every:
-            try:
-                self._table.renew_lease()
-            except LeaseLost:
-                self.is_held = False
-                raise
+            self._table.renew_lease()
             self._renewed = now
         return self.is_held
+
+    def lost(self) -> None:
+        """Somebody else has it."""
+        self.is_held = False
 
     def release(self) -> None:
         """Give it back."""

@@ -51,6 +51,8 @@ class Options:
     first_delay: float = 0.1
     """Seconds before the first retry; they double with each."""
     longest_delay: float = 5.0
+    patience_seconds: float = 60.0
+    """How long `drain` goes on trying what a retry could mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ class Worker:
             self._at("leased")
             self._fill()
             return self._publish(self._flying.popleft()) if self._flying else 0
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, LeaseLost):
+                self._ledger.lost()
             self._start_over()
             raise
 
@@ -157,16 +161,17 @@ class Worker:
         """Work until nothing is left, telling `progress` how it stands now and then.
 
         Raises:
-            LikewiseError: of a kind that a retry can't mend.
+            LikewiseError: of a kind that a retry can't mend, or retries didn't.
         """
         stop = stop or threading.Event()
-        delay = self.options.first_delay
+        delay, went_well = self.options.first_delay, self._clock()
         while not stop.is_set():
             try:
                 worked = self.step()
-                delay = self.options.first_delay
+                delay, went_well = self.options.first_delay, self._clock()
             except LikewiseError as error:
-                if not error.retryable:
+                impatient = self._clock() - went_well > self.options.patience_seconds
+                if impatient or not error.retryable:
                     raise
                 self._note(error)
                 worked = 0

@@ -66,9 +66,9 @@ class SqliteSource:
             SchemaDrift: the table or a column isn't there.
             BindingNotFound: the file has no such binding.
         """
-        replaced = self._database.is_replaced()
         with self._database.read() as db:
             state = (self._database.generation, int(db.pragma("schema_version")))
+            replaced = self._attached is not None and self._attached[0] != state[0]
             if state == self._attached:
                 return replaced
             wanted = self._wanted(db)
@@ -165,9 +165,8 @@ class SqliteSource:
 
     def stamp(self) -> tuple[int, int]:
         """A value that differs once another connection has committed; costs microseconds."""
-        self._database.is_replaced()
+        generation = self._database.check()
         with self._watch_lock, errors_of(self._database.path):
-            generation = self._database.generation
             # data_version compares with what this very connection saw before.
             if self._watch is None or self._watch[0] != generation:
                 self._close_watch()

@@ -46,6 +46,10 @@ ERRORS: dict[type[Exception], tuple[type[LikewiseError], str]] = {
     apsw.NotADBError: (DatabaseCorrupt, "it isn't a SQLite database"),
     apsw.CantOpenError: (DatabaseMissing, "it can't be opened; check the path and permissions"),
     apsw.SchemaChangeError: (DatabaseLocked, "its schema changed meanwhile; try again"),
+    apsw.IOError: (
+        DatabaseError,
+        "reading or writing failed; check the disk, its quota and the file-size limit",
+    ),
     apsw.Error: (DatabaseError, "SQLite refused"),
 }
 
@@ -107,7 +111,7 @@ class Database:
     def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = Path(path)
         self.generation = 0
-        """Grows when another file was put in this one's place."""
+        """Grows when another file was put in this one's place; `check` looks."""
         self._busy_seconds = busy_seconds
         self._lock = threading.Lock()
         self._idle: list[apsw.Connection] = []
@@ -134,18 +138,17 @@ class Database:
             finally:
                 _rollback(db)
 
-    def is_replaced(self) -> bool:
-        """Whether the path now names another file than the one opened; if so, reopen.
+    def check(self) -> int:
+        """The present generation; reopens when the path now names another file. Costs a `stat`.
 
         Raises:
             DatabaseMissing: the path names nothing any more.
         """
         identity = self._file()
         with self._lock:
-            if self._identity in (None, identity):
-                return False
-            self._reopen(identity)
-            return True
+            if self._identity not in (None, identity):
+                self._reopen(identity)
+            return self.generation
 
     def close(self) -> None:
         """Close idle connections; those lent out close when given back."""
@@ -169,8 +172,8 @@ class Database:
 
     @contextmanager
     def _lent(self) -> Iterator[apsw.Connection]:
+        generation = self.check()
         with self._lock:
-            generation = self.generation
             db = self._idle.pop() if self._idle else None
         if db is None:
             identity = self._file()

@@ -50,6 +50,7 @@ class SqliteTable:
         self._clock = clock
         self._holder: str | None = None
         self._lease_seconds = 0.0
+        self._lease_of = 0
         self._stamps: dict[int, int] = {}
         self._stamps_lock = threading.Lock()
 
@@ -67,7 +68,6 @@ class SqliteTable:
             DatabaseError: nothing was changed.
         """
         made = encoded(actions, self.space)
-        self._refuse_replaced()
         now = self._clock()
         with self._database.write() as db:
             self._require_mine(db)
@@ -112,10 +112,9 @@ class SqliteTable:
 
         A version also carries which file it was read from, so that a restored one is noticed.
         """
-        self._database.is_replaced()
-        base = self._database.generation * _GENERATION
         layout = self._layout
         with self._database.read() as db:
+            base = self._database.generation * _GENERATION
             found: Any = db.execute(_SEQUENCE, (layout.feed,)).get
             rows: list[Any] = []
             top, version = int(found or 0), after - base
@@ -133,7 +132,6 @@ class SqliteTable:
     def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
         """Become the one that publishes, unless another living holder's lease runs."""
         sql = f"SELECT lease_holder, lease_until FROM {BINDING} WHERE name = ?"
-        self._database.is_replaced()
 
         def is_free(db: apsw.Connection) -> bool:
             found: Any = db.execute(sql, (self.name,)).fetchone()
@@ -153,7 +151,8 @@ class SqliteTable:
                 f"UPDATE {BINDING} SET lease_holder = ?, lease_until = ? WHERE name = ?",
                 (holder, self._clock() + seconds, self.name),
             )
-        self._holder, self._lease_seconds = holder, seconds
+            generation = self._database.generation
+        self._holder, self._lease_seconds, self._lease_of = holder, seconds, generation
         return True
 
     def renew_lease(self) -> None:
@@ -162,7 +161,6 @@ class SqliteTable:
         Raises:
             LeaseLost: another worker took over, or the file was replaced.
         """
-        self._refuse_replaced()
         with self._database.write() as db:
             self._require_mine(db)
             until = self._clock() + self._lease_seconds
@@ -368,15 +366,13 @@ class SqliteTable:
             raise SpaceMismatch(
                 f"binding {self.name} was made anew for another model or setting; restart"
             )
+        if self._holder is not None and self._lease_of != self._database.generation:
+            raise LeaseLost(f"{self._database.path} was replaced by another file")
         if found[0] != self._holder:
             raise LeaseLost(
                 f"binding {self.name}: {found[0] or 'nobody'} holds the lease, not "
                 f"{self._holder or 'this program'}; nothing of this batch was published"
             )
-
-    def _refuse_replaced(self) -> None:
-        if self._database.is_replaced():
-            raise LeaseLost(f"{self._database.path} was replaced by another file")
 
     def _gone(self) -> BindingNotFound:
         return BindingNotFound(f"{self._database.path} no longer has a binding {self.name!r}")
