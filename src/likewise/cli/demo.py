@@ -215,6 +215,7 @@ def _suggestions(running: launch.Running, path: Path) -> str:
     script = (
         f"import sqlite3; d = sqlite3.connect({file!r}); d.execute({_quoted(update)}); d.commit()"
     )
+    python = "python3" if shutil.which("python3") else shlex.quote(sys.executable)
     body = f'{{"model": "{model}", "input": "a vector is a property of a row"}}'
     return f"""
 {output.emphasis("Search as you type")}
@@ -224,7 +225,7 @@ def _suggestions(running: launch.Running, path: Path) -> str:
   {search}
 
 {output.emphasis("Change a row from any SQLite client; within a second the same search finds it")}
-  {_python()} -c {_quoted(script)}
+  {python} -c {_quoted(script)}
   sqlite3 {shlex.quote(file)} {_quoted(update)}
 
 {output.emphasis("Get vectors of your own texts, as from OpenAI")}
@@ -256,9 +257,7 @@ def _own_command() -> str:
     found = shutil.which("likewise")
     if not called.is_file() or (found and Path(found).resolve() == called.resolve()):
         return "likewise"
+    if called.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m likewise"
     here = Path.cwd()
     return shlex.quote(str(called.relative_to(here) if called.is_relative_to(here) else called))
-
-
-def _python() -> str:
-    return "python3" if shutil.which("python3") else shlex.quote(sys.executable)
