@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,14 +70,17 @@ def serve(
     from likewise.server.listen import address_of, listen
 
     listener = listen(launch.host, launch.port)
+    server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(listener.close)
+        cleanup.callback(server.join)
+        server.start()
         models = loading.Models(launch.place)
         cleanup.callback(models.close)
         bindings = tuple(_live(_records(launch, models), models, cleanup))
         for name in launch.models or (() if bindings else (None,)):
             models.get(name)
-        # Imported last: while these modules load, nothing else is held up.
+        server.join()
         from likewise.runtime.metrics import REGISTRY
         from likewise.server.app import LOOPBACK_HOSTS, build
         from likewise.server.run import run
@@ -95,6 +99,12 @@ def serve(
         if before is not None:
             before(running)
         run(app, listener, on_ready=lambda: (on_ready or announce)(running))
+
+
+def _import_server() -> None:
+    """Import what answers requests while the model is compiled, which leaves a core idle."""
+    import likewise.server.app
+    import likewise.server.run  # noqa: F401 - only so that it is there
 
 
 def announce(running: Running) -> None:
