@@ -39,19 +39,21 @@ def chunk_tokens(
         )
     count = len(spans)
     chunks: list[Chunk] = []
-    first = 0
+    first = last = 0
     while first < count:
-        last = count if first + size >= count else _cut(text, spans, first, first + size)
+        limit = first + size
+        # Past the passage before, or the overlap alone could make one that says nothing new.
+        least = max(first + (size + 1) // 2, last + 1)
+        last = count if limit >= count else _cut(text, spans, least, limit)
         start, end = int(spans[first, 0]), int(spans[last - 1, 1])
         chunks.append(Chunk(len(chunks), start, max(end, start)))
         first = last if last == count else max(last - overlap, first + 1)
     return tuple(chunks)
 
 
-def _cut(text: str, spans: npt.NDArray[np.int64], first: int, limit: int) -> int:
-    """Index after the passage's last token: at most `limit`, at least halfway there."""
-    halfway = first + (limit - first + 1) // 2
-    low, high = int(spans[halfway - 1, 1]), int(spans[limit, 0])
+def _cut(text: str, spans: npt.NDArray[np.int64], least: int, limit: int) -> int:
+    """Index after the passage's last token: from `least` to `limit`."""
+    low, high = int(spans[least - 1, 1]), int(spans[limit, 0])
     for pattern in _ENDS:
         best = None
         for match in pattern.finditer(text, low, high):
@@ -59,6 +61,6 @@ def _cut(text: str, spans: npt.NDArray[np.int64], first: int, limit: int) -> int
         if best is not None:
             # The last token that ends by then; searchsorted needs ends in order, which they are.
             cut = int(spans[:, 1].searchsorted(best, side="right"))
-            if halfway <= cut <= limit:
+            if least <= cut <= limit:
                 return cut
     return limit

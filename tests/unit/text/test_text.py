@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likewise.base.errors import SettingsError
@@ -43,11 +43,18 @@ def test_wrong_templates_are_refused(pattern: str) -> None:
         Template(pattern)
 
 
+def test_no_passage_lies_within_the_one_before() -> None:
+    text = "a.\na."
+    chunks = chunk_tokens(text, spans(text), size=2, overlap=1)
+    assert [text[c.start : c.end] for c in chunks] == ["a.", ".\na", "a."]
+
+
 def spans(text: str) -> np.ndarray:
     found = [m.span() for m in re.finditer(r"\w+|[^\w\s]", text)]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
+@settings(max_examples=1000)
 @given(st.text(alphabet="ab. \n!,", max_size=400), st.integers(1, 30), st.integers(0, 15))
 def test_chunks_cover_every_token_within_the_size(text: str, size: int, overlap: int) -> None:
     overlap = min(overlap, size // 2)
