@@ -98,10 +98,7 @@ def run(argv: list[str] | None = None) -> int:
     """Run the command line and give its exit code, one of those above."""
     try:
         code: Any = cli.main(argv, prog_name="likewise", standalone_mode=False)
-    except click.exceptions.Abort:
-        output.warn("interrupted")
-        return EXIT_INTERRUPTED
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         output.warn("interrupted")
         return EXIT_INTERRUPTED
     except click.ClickException as wrong:

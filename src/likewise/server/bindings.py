@@ -6,7 +6,7 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any
 
-from likewise.base.errors import DatabaseError, LikewiseError
+from likewise.base.errors import LikewiseError
 from likewise.base.log import fields, logger
 from likewise.binding.status import Status, status
 from likewise.binding.worker import Worker
@@ -71,8 +71,8 @@ class LiveBinding:
         self.table_name = spec.table
         self.record = record
         self._asking = Asking(service)
-        service.space.with_chunker(record.space.chunker).require(
-            record.space, where=f"the binding {spec.name!r}"
+        record.space.require(
+            service.space.with_chunker(record.space.chunker), where=f"the binding {spec.name!r}"
         )
         self.source = SqliteSource(spec.path, spec)
         self.table = SqliteTable(spec.path, spec.name, record.space)
@@ -81,6 +81,7 @@ class LiveBinding:
         self._follower = Follower(self.table, self._index)
         self._stopping = threading.Event()
         self._filled = threading.Event()
+        self._ended: str | None = None
         self._following_error: str | None = None
         self._threads: list[threading.Thread] = []
 
@@ -127,7 +128,7 @@ class LiveBinding:
     @property
     def trouble(self) -> str | None:
         """What keeps vectors or index from following, in words; None when nothing does."""
-        return self._following_error or self.worker.error
+        return self._ended or self.worker.error or self._following_error
 
     def search(self, text: str, k: int = 10, *, fresh_only: bool = False) -> list[Result]:
         """The `k` rows nearest to `text`, best first, as the source has them now.
@@ -174,7 +175,7 @@ class LiveBinding:
         try:
             self.worker.run(self._stopping)
         except LikewiseError as failed:
-            self._following_error = str(failed)
+            self._ended = str(failed)
             _log.error(fields("worker ended", binding=self.name, error=failed))
 
     def _follow(self) -> None:
@@ -183,8 +184,9 @@ class LiveBinding:
             try:
                 self.catch_up()
                 self._following_error = None
-            except DatabaseError as failed:
+            except LikewiseError as failed:
+                if self._following_error != str(failed):
+                    _log.warning(fields("index waits", binding=self.name, error=failed))
                 self._following_error = str(failed)
-                _log.warning(fields("index waits", binding=self.name, error=failed))
                 wait_s = _RETRY_S
             self._stopping.wait(wait_s)

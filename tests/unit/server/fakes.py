@@ -12,8 +12,10 @@ import numpy as np
 
 from likewise.base.errors import InputTooLong, LikewiseError
 from likewise.base.space import Space
+from likewise.base.types import Chunk
 
 if TYPE_CHECKING:
+    from likewise.base.protocols import Splitter
     from likewise.base.types import Vectors
 
 MAX_TOKENS = 8
@@ -75,6 +77,9 @@ class FakeModel:
     def embed(self, texts: Sequence[str], **options: Any) -> Vectors:
         vectors: Vectors = self.submit(texts, **options).result().vectors
         return vectors
+
+    def splitter(self, size: int, overlap: int) -> Splitter:
+        return lambda texts: [(Chunk(0, 0, len(text)),) if text else () for text in texts]
 
     def info(self) -> Mapping[str, Any]:
         return {
