@@ -147,15 +147,23 @@ function unitsOf(text, points) {
   return units;
 }
 
+// The whole text, in pieces: `skipped` ones show only when the result is open, marked ones always.
 function passage(found) {
   const text = found.text;
   const start = unitsOf(text, found.passage.start), end = unitsOf(text, found.passage.end);
+  // A closed result begins near its passage, or the lines it has might not reach it.
+  const near = start > LEAD ? Math.max(0, text.lastIndexOf(" ", start - LEAD / 2)) : 0;
+  const name = nameOf(found);
+  const from = near || (text.startsWith(name + "\n") && text.length > name.length + 1 ? name.length + 1 : 0);
+  const cuts = [...new Set([0, from, start, end, text.length])].sort((a, b) => a - b);
   const made = element("p", { class: end - start >= text.trim().length ? "text whole" : "text" });
-  // A closed result begins near its passage, or the four lines it has might not reach it.
-  const from = start > LEAD ? Math.max(0, text.lastIndexOf(" ", start - LEAD / 2)) : 0;
-  if (from > 0)
-    made.append(element("span", { class: "skipped" }, text.slice(0, from)), element("span", { class: "ellipsis" }, "…"));
-  made.append(text.slice(from, start), element("mark", {}, text.slice(start, end)), text.slice(end));
+  for (let i = 1; i < cuts.length; i++) {
+    if (cuts[i - 1] === from && near) made.append(element("span", { class: "ellipsis" }, "…"));
+    const isMarked = cuts[i - 1] >= start && cuts[i] <= end;
+    const piece = element(isMarked ? "mark" : "span", {}, text.slice(cuts[i - 1], cuts[i]));
+    if (cuts[i] <= from) piece.className = "skipped";
+    made.append(piece);
+  }
   return made;
 }
 
@@ -191,8 +199,8 @@ function toggle(item) {
   const isOpen = item.classList.toggle("open");
   if (!isOpen) return open.delete(item.dataset.key);
   open.add(item.dataset.key);
-  const mark = item.querySelector("mark").getBoundingClientRect();
-  if (mark.top < 0 || mark.bottom > innerHeight) item.querySelector("mark").scrollIntoView({ block: "center" });
+  const mark = item.querySelector("mark");
+  if (mark && mark.getBoundingClientRect().top > innerHeight) mark.scrollIntoView({ block: "center" });
 }
 
 const KEYS = {
@@ -291,6 +299,7 @@ function showState() {
     stateLine.replaceChildren(dot("wrong"), how);
     return;
   }
+  byId("examples").hidden = here.table !== DEMO_TABLE;
   const parts = [];
   const kind = here.error ? "wrong" : here.pending ? "working" : "";
   parts.push(element("span", {}, dot(kind), element("b", {}, here.name)));
@@ -305,7 +314,10 @@ function showState() {
 
 /* ---- begin ---- */
 
-for (const example of ["read a file line by line", "wait until several threads have finished", "round a number", "undo a database change"]) {
+// Questions that the demo's table has answers to; other tables have other answers.
+const DEMO_TABLE = "docs";
+const EXAMPLES = ["find words that are almost the same", "give up after waiting too long", "the middle value of a list of numbers"];
+for (const example of EXAMPLES) {
   const button = element("button", { type: "button" }, example);
   button.addEventListener("click", () => { q.value = example; q.focus(); changed(); });
   byId("examples").append(element("li", {}, button));
