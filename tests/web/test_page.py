@@ -102,7 +102,9 @@ def test_rows_are_text_and_never_markup(page: Page) -> None:
     page.keyboard.type("bicycle")
     first = page.locator("#results > li").first
     expect(first.locator(".name")).to_have_text("<img src=x onerror=alert(1)>")
-    expect(first.locator("mark:not(.skipped)")).to_contain_text("<script>window.hacked = 1</script>")
+    expect(first.locator("mark:not(.skipped)")).to_contain_text(
+        "<script>window.hacked = 1</script>"
+    )
     assert page.locator("#results img, #results script").count() == 0
     assert page.evaluate("window.hacked") is None
 
