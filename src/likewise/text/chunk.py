@@ -26,7 +26,8 @@ def chunk_tokens(
 
     `spans` is int [n, 2]: the half-open character range of each token, in order. A passage ends
     after a paragraph, else after a sentence or line, else after a token, looking no further back
-    than half its size. All tokens are covered; a text without tokens has no passage.
+    than half its size; the overlap begins where a sentence or line does, if one does in it. All
+    tokens are covered; a text without tokens has no passage.
 
     Raises:
         SettingsError: `size` isn't positive, or `overlap` isn't between 0 and half of it.
@@ -47,13 +48,23 @@ def chunk_tokens(
         last = count if limit >= count else _cut(text, spans, least, limit)
         start, end = int(spans[first, 0]), int(spans[last - 1, 1])
         chunks.append(Chunk(len(chunks), start, max(end, start)))
-        first = last if last == count else max(last - overlap, first + 1)
+        first = last if last == count else _begin(text, spans, max(last - overlap, first + 1), last)
     return tuple(chunks)
+
+
+def _begin(text: str, spans: npt.NDArray[np.int64], earliest: int, latest: int) -> int:
+    """Index of a passage's first token: from `earliest` to `latest`."""
+    low, high = int(spans[earliest - 1, 0]), int(spans[latest, 0])
+    starts = [m.end() for pattern in _ENDS for m in pattern.finditer(text, low, high)]
+    if not starts:
+        return earliest
+    at = int(spans[:, 0].searchsorted(min(starts), side="left"))
+    return min(max(at, earliest), latest)
 
 
 def _cut(text: str, spans: npt.NDArray[np.int64], least: int, limit: int) -> int:
     """Index after the passage's last token: from `least` to `limit`."""
-    low, high = int(spans[least - 1, 1]), int(spans[limit, 0])
+    low, high = int(spans[least - 1, 0]), int(spans[limit, 0])
     for pattern in _ENDS:
         best = None
         for match in pattern.finditer(text, low, high):

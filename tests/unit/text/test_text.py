@@ -43,10 +43,20 @@ def test_wrong_templates_are_refused(pattern: str) -> None:
         Template(pattern)
 
 
+def test_the_overlap_begins_with_a_sentence() -> None:
+    text = "aa bb. cc. dd ee ff gg"
+    first, second = chunk_tokens(text, spans(text), size=6, overlap=3)
+    assert text[first.start : first.end] == "aa bb. cc."
+    assert text[second.start : second.end] == "cc. dd ee ff gg"
+
+
 def test_no_passage_lies_within_the_one_before() -> None:
-    text = "a.\na."
-    chunks = chunk_tokens(text, spans(text), size=2, overlap=1)
-    assert [text[c.start : c.end] for c in chunks] == ["a.", ".\na", "a."]
+    text = "a. b c d"
+    chunks = chunk_tokens(text, spans(text), size=3, overlap=1)
+    assert [text[c.start : c.end] for c in chunks] == ["a.", "b c d"]
+    text = "a b. c d e f g"
+    chunks = chunk_tokens(text, spans(text), size=4, overlap=2)
+    assert [text[c.start : c.end] for c in chunks] == ["a b.", "c d e f", "e f g"]
 
 
 def spans(text: str) -> np.ndarray:
