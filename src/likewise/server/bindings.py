@@ -71,9 +71,6 @@ class LiveBinding:
         self.table_name = spec.table
         self.record = record
         self._asking = Asking(service)
-        record.space.require(
-            service.space.with_chunker(record.space.chunker), where=f"the binding {spec.name!r}"
-        )
         self.source = SqliteSource(spec.path, spec)
         self.table = SqliteTable(spec.path, spec.name, record.space)
         self.worker = Worker(self.source, self.table, service, splitter(service, spec))
