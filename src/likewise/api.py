@@ -184,7 +184,8 @@ class Binding:
                 self.model.close()
 
     def _is_in_step(self) -> bool:
-        return self.status().pending == 0 and self._live.is_followed()
+        # Not only pending == 0: while source and store are being compared, more may turn up.
+        return self.status().state == "idle" and self._live.is_followed()
 
     def __enter__(self) -> Binding:
         return self
