@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,7 @@ def serve(
     from likewise.server.listen import address_of, listen
 
     listener = listen(launch.host, launch.port)
+    warn_if_open(launch.host)
     server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(listener.close)
@@ -99,6 +101,19 @@ def serve(
         if before is not None:
             before(running)
         run(app, listener, on_ready=lambda: (on_ready or announce)(running))
+
+
+def warn_if_open(host: str) -> None:
+    """Say that nobody is asked for a name or key, where others than this machine can call."""
+    try:
+        is_own = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_own = False
+    if not is_own:
+        output.warn(
+            f"{host} may be reached from other machines, and nothing here asks who they are: put "
+            f"a proxy that does in front of it, or use --host {DEFAULT_HOST}"
+        )
 
 
 def _import_server() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import apsw
 import pytest
 
+from likewise.cli.launch import warn_if_open
 from likewise.server.listen import listen
 from tests.support import wait_until
 
@@ -116,6 +117,17 @@ def test_a_taken_port_is_said_before_anything_is_loaded(start: Start) -> None:
         assert server.popen.wait(60) == 2
         assert f"port {port} on 127.0.0.1 is taken" in server.said
         assert "no-such-model" not in server.said
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [("127.0.0.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True), ("pc", True)],
+)
+def test_an_address_open_to_others_is_warned_of(
+    host: str, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warn_if_open(host)
+    assert ("nothing here asks who they are" in capsys.readouterr().err) == warned
 
 
 def test_what_cant_be_served_ends_with_one_message(start: Start, tmp_path: Path) -> None:
