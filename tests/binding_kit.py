@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,19 @@ class Barrier:
     def __call__(self, texts: Sequence[str]) -> None:
         self.entered.set()
         assert self.go.wait(30), "nobody let the embedder go on"
+
+
+@contextmanager
+def running(worker: Worker) -> Iterator[Future[None]]:
+    """The worker runs in a thread of its own inside the block; it is stopped whatever happens."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(worker.run, stop)
+        try:
+            yield run
+        finally:
+            stop.set()
+        run.result(30)
 
 
 class App:

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from likewise.base.errors import (
     DatabaseError,
     DatabaseFull,
     DatabaseMissing,
+    LeaseLost,
     LikewiseError,
     SchemaDrift,
 )
@@ -29,7 +29,18 @@ from likewise.binding.reconcile import verify
 from likewise.binding.status import status
 from likewise.sql.sqlite import ERRORS, Database, connect, mapped
 from likewise.stores.bindings import drop_binding, list_bindings
-from tests.binding_kit import DOCS, JOURNALS, App, Bound, assert_right, outside, spawn
+from tests.binding_kit import (
+    DOCS,
+    JOURNALS,
+    App,
+    Barrier,
+    Bound,
+    Fake,
+    assert_right,
+    outside,
+    running,
+    spawn,
+)
 from tests.support import wait_until
 
 HOLD = """
@@ -54,20 +65,16 @@ def bound(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bound]:
 
 
 def test_another_program_holds_the_file_locked(bound: Bound) -> None:
-    stop = threading.Event()
     worker = bound.another(first_delay=0.01)
     worker._source._database._busy_seconds = 0.05  # type: ignore[attr-defined]
     worker._table._database._busy_seconds = 0.05  # type: ignore[attr-defined]
     holder = spawn(HOLD, path=bound.app.path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(worker.run, stop)
+    with running(worker):
         wait_until(lambda: "database_locked" in (worker.error or ""), what="the lock to be told")
         holder.communicate("go\n", timeout=30)
         wait_until(lambda: bound.log() == [], what="the log to be empty")
-        stop.set()
-        run.result(30)
     wait_until(lambda: bound.table.counts().holder is None, what="the lease to be given back")
     assert_right(bound)
 
@@ -293,10 +300,8 @@ def test_a_bound_column_that_goes_pauses_the_binding(bound: Bound) -> None:
     with pytest.raises(apsw.SQLError, match="trigger"):
         bound.app("ALTER TABLE docs DROP COLUMN title")  # SQLite itself protects it
     bound.app("ALTER TABLE docs RENAME COLUMN title TO heading")
-    stop = threading.Event()
     worker = bound.another(idle_seconds=0.05, first_delay=0.01, longest_delay=0.05)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(worker.run, stop)
+    with running(worker):
         wait_until(lambda: "schema_drift" in (worker.error or ""), what="the drift to be told")
         told = wait_until(lambda: bound.table.counts().error, what="the drift to be noted")
         assert "no column 'title'" in (told or "")
@@ -304,8 +309,6 @@ def test_a_bound_column_that_goes_pauses_the_binding(bound: Bound) -> None:
         wait_until(lambda: worker.error is None, what="the binding to go on")
         bound.app("UPDATE docs SET title = 'again'")
         wait_until(lambda: not bound.table.has_work(), what="the work to be done")
-        stop.set()
-        run.result(30)
     assert_right(bound)
 
 
@@ -372,8 +375,7 @@ def test_an_older_copy_put_in_its_place(bound: Bound, tmp_path: Path, how: str) 
 
 def test_a_dropped_binding_ends_the_worker(bound: Bound) -> None:
     worker = bound.worker(idle_seconds=0.01)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(worker.run, threading.Event())
+    with running(worker) as run:
         wait_until(lambda: bound.log() == [], what="the log to be empty")
         drop_binding(bound.app.path, "docs")
         run.result(30)
@@ -480,3 +482,44 @@ def test_plain_sqlite3_reads_and_writes_a_bound_file(bound: Bound) -> None:
     assert_right(again)
     again.close()
     app.close()
+
+
+def put_in_place(bound: Bound, copy: Path) -> None:
+    """As a restore does: the file at the path is another one from now on."""
+    bound.app.close()
+    for extra in ("app.db-wal", "app.db-shm"):
+        copy.with_name(extra).unlink(missing_ok=True)
+    os.replace(copy, bound.app.path)
+    bound.app.db = apsw.Connection(str(bound.app.path))
+
+
+def test_an_idle_worker_notices_another_file(bound: Bound, tmp_path: Path) -> None:
+    worker = bound.worker(idle_seconds=1000.0)
+    with running(worker):
+        wait_until(lambda: not bound.table.has_work(), what="the first rows")
+        wait_until(lambda: bound.table.counts().holder is None, what="the worker to rest")
+        bound.app("VACUUM INTO ?", [str(tmp_path / "copy.db")])
+        put_in_place(bound, tmp_path / "copy.db")
+        bound.app("UPDATE docs SET title = 'in the other file'")
+        wait_until(lambda: not bound.table.has_work(), what="the change in the other file")
+    assert_right(bound)
+
+
+def test_another_file_while_the_model_works(bound: Bound, tmp_path: Path) -> None:
+    """The copy even has the same lease in it; what was computed was of another history."""
+    bound.drain()  # so that the step below writes nothing while the file is being put in place
+    before = dict(bound.table.fingerprints())
+    bound.app("UPDATE docs SET title = 'in hand'")
+    barrier = Barrier()
+    worker = bound.another(Fake(barrier))
+    with ThreadPoolExecutor(1) as pool:
+        step = pool.submit(worker.step)
+        assert barrier.entered.wait(30)
+        bound.app("VACUUM INTO ?", [str(tmp_path / "copy.db")])
+        put_in_place(bound, tmp_path / "copy.db")
+        barrier.go.set()
+        with pytest.raises(LeaseLost, match="replaced"):
+            step.result(30)
+    assert dict(bound.table.fingerprints()) == before
+    worker.drain()
+    assert_right(bound)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from likewise.base.errors import EngineError, LeaseLost, Overloaded, SpaceMismat
 from likewise.base.space import Space
 from likewise.binding.reconcile import verify
 from likewise.binding.status import status
-from tests.binding_kit import DOCS, App, Barrier, Bound, Fake, assert_right, spawn
+from tests.binding_kit import DOCS, App, Barrier, Bound, Fake, assert_right, running, spawn
 from tests.faults.programs import WORKER
 from tests.support import wait_until
 
@@ -158,14 +157,10 @@ def test_a_passing_failure_is_tried_again(bound: Bound) -> None:
         if failures:
             raise failures.pop(0)
 
-    stop = threading.Event()
     worker = bound.worker(Fake(fail), first_delay=0.001)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(worker.run, stop)
+    with running(worker):
         wait_until(lambda: bound.log() == [], what="the log to be empty")
         wait_until(lambda: worker.error is None, what="the error to be withdrawn")
-        stop.set()
-        run.result(30)
     assert failures == []
     assert_right(bound)
     assert status(bound.source, bound.table).state == "idle"
@@ -200,13 +195,9 @@ def test_a_long_text_is_published_whole(bound: Bound) -> None:
 
 
 def test_an_idle_worker_wakes_for_another_program(bound: Bound) -> None:
-    stop = threading.Event()
     worker = bound.worker(idle_seconds=1000.0)
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(worker.run, stop)
+    with running(worker):
         for turn in range(3):
             bound.app("INSERT OR REPLACE INTO docs VALUES (1, 1, ?, 'b')", [f"turn {turn}"])
             wait_until(lambda: bound.log() == [], what="the log to be empty")
             assert_right(bound)
-        stop.set()
-        run.result(30)
