@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+SPREAD = 2
+"""Attention's scores grow with the square of the longest: unbounded, they took 200 MB."""
+
 
 def order(lengths: Sequence[int]) -> list[int]:
     """Positions from the longest text to the shortest; equal ones keep their order.
@@ -14,14 +17,16 @@ def order(lengths: Sequence[int]) -> list[int]:
 
 
 def fitting(lengths: Sequence[int], budget: int) -> int:
-    """How many of `lengths`, from the first on, make the next batch of at most `budget` tokens.
+    """How many of `lengths`, from the longest on, make the next batch of at most `budget` tokens.
 
     At least one, so that a text longer than the budget is a batch by itself; 0 if there is none.
+    Few short texts go with a long one: where attention lays texts side by side, as many rows as
+    texts and as wide as the longest, the rectangle stays within `SPREAD` times the budget.
     """
     total = 0
     for count, length in enumerate(lengths):
         total += length
-        if total > budget:
+        if total > budget or (count + 1) * lengths[0] > SPREAD * budget:
             return max(count, 1)
     return len(lengths)
 

@@ -16,7 +16,9 @@ def test_a_plan(lengths: list[int], budget: int, window: int) -> None:
     flat = [index for batch in batches for index in batch]
     assert sorted(flat) == list(range(len(lengths))), "every text exactly once"
     for batch in batches:
-        assert len(batch) == 1 or sum(lengths[index] for index in batch) <= budget
+        sizes = [lengths[index] for index in batch]
+        assert len(batch) == 1 or sum(sizes) <= budget
+        assert len(batch) == 1 or len(sizes) * max(sizes) <= pack.SPREAD * budget
     for start in range(0, len(lengths), window):
         block = flat[start : start + window]
         assert set(block) == set(range(start, min(start + window, len(lengths))))
@@ -25,9 +27,12 @@ def test_a_plan(lengths: list[int], budget: int, window: int) -> None:
 
 @given(LENGTHS, st.integers(1, 1000))
 def test_a_batch_is_as_full_as_it_can_be(lengths: list[int], budget: int) -> None:
+    lengths.sort(reverse=True)
     count = pack.fitting(lengths, budget)
     assert (count == 0) == (not lengths)
-    assert count == len(lengths) or sum(lengths[: count + 1]) > budget
+    if count < len(lengths):
+        slots = (count + 1) * lengths[0]
+        assert sum(lengths[: count + 1]) > budget or slots > pack.SPREAD * budget
 
 
 def test_by_hand() -> None:
