@@ -8,7 +8,7 @@ that what else the machine does meets both. Beside it the engine alone on the wh
 the model stops reading.
 
 Inserts: another process, with Python's own sqlite3 and nothing of ours, inserts the same rows into
-a plain table and into a bound one by turns: a row a transaction, and 500 rows a transaction. Then
+a plain table and into a bound one by turns of a few milliseconds: a row a transaction, and 500 rows a transaction. Then
 once more into the bound one while a worker keeps it in step. Medians; last come the ratios.
 """
 
@@ -37,7 +37,7 @@ from likewise.stores.sqlite import SqliteTable
 
 TABLE = "CREATE TABLE docs (id INTEGER PRIMARY KEY, slug TEXT UNIQUE, body TEXT NOT NULL)"
 BACKFILL_TARGET, INSERT_TARGET = 0.9, 1.5
-SINGLE, BULK = 300, 5_000
+SINGLE, BULK, TURNS = 10, 500, 60
 
 WRITER = """
 import json, sqlite3, sys, time
@@ -47,6 +47,7 @@ connections = {name: sqlite3.connect(path, timeout=60, isolation_level=None)
                for name, path in [("plain", plain), ("bound", bound)] if path}
 times = {name: {"single": [], "bulk": []} for name in connections}
 at = int(time.time() * 1000) * 1000
+# Turns of a few milliseconds: whatever else the machine does meets both tables alike.
 for _ in range(rounds):
     for name, db in connections.items():
         start = time.perf_counter()
@@ -56,12 +57,11 @@ for _ in range(rounds):
         times[name]["single"].append((time.perf_counter() - start) / single)
     for name, db in connections.items():
         start = time.perf_counter()
-        for _ in range(bulk // 500):
-            db.execute("BEGIN")
-            for _ in range(500):
-                at += 1
-                db.execute("INSERT INTO docs VALUES (?, ?, ?)", (at, str(at), body))
-            db.execute("COMMIT")
+        db.execute("BEGIN")
+        for _ in range(bulk):
+            at += 1
+            db.execute("INSERT INTO docs VALUES (?, ?, ?)", (at, str(at), body))
+        db.execute("COMMIT")
         times[name]["bulk"].append((time.perf_counter() - start) / bulk)
 sys.stdout.write(json.dumps({n: {k: median(v) for k, v in t.items()} for n, t in times.items()}))
 """
@@ -194,7 +194,7 @@ def main() -> None:
     service = load(folder)
     print(f"engine: {service.info()['engine']} {service.info()['precision']}", flush=True)
     with tempfile.TemporaryDirectory() as place:
-        costs = inserts(service, Path(place), given.rounds)
+        costs = inserts(service, Path(place), TURNS)
         for name, microseconds in costs["microseconds_a_row"].items():
             print(f"insert, {name}: {microseconds:.1f} us a row", flush=True)
         filled = backfill(service, Path(place), given.rows, given.rounds)
