@@ -8,8 +8,9 @@ that what else the machine does meets both. Beside it the engine alone on the wh
 the model stops reading.
 
 Inserts: another process, with Python's own sqlite3 and nothing of ours, inserts the same rows into
-a plain table and into a bound one by turns of a few milliseconds: a row a transaction, and 500 rows a transaction. Then
-once more into the bound one while a worker keeps it in step. Medians; last come the ratios.
+a plain table and into a bound one by turns of a few milliseconds: a row a transaction, and 500 rows
+a transaction. Then once more into both while a worker keeps the bound one in step. Medians; last
+come the ratios.
 """
 
 from __future__ import annotations
