@@ -143,12 +143,12 @@ def main() -> None:
     for turn in range(asked.rounds):
         block = texts[turn :: asked.rounds]
         # Around ours, so that the machine's limit is that of the same moments.
-        rates = [peak.rate() for peak in peaks]
+        after = before = [peak.rate() for peak in peaks]
         for name, side in sides.items():
             times[name].append(seconds(side, block))
             if name == "likewise":
-                rates += [peak.rate() for peak in peaks]
-        rate = max(rates)
+                after = [peak.rate() for peak in peaks]
+        rate = max(statistics.mean(pair) for pair in zip(before, after, strict=True))
         flop = model_flop(lengths[turn :: asked.rounds])
         rooflines.append(flop / rate / times["likewise"][-1])
     report(times, rooflines, texts, mean, info)

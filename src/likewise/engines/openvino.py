@@ -211,6 +211,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": self.streams,
             "INFERENCE_PRECISION_HINT": self.precision,
+            # A pinned stream can't move away when something else takes its core.
+            "ENABLE_CPU_PINNING": False,
         }
 
 

@@ -62,8 +62,16 @@ class _Queue:
 class Lanes:
     """Holds pieces until a stream takes them."""
 
-    def __init__(self, pace: Pace, *, capacity_tokens: int, clock: Clock = monotonic) -> None:
+    def __init__(
+        self,
+        pace: Pace,
+        *,
+        capacity_tokens: int,
+        streams: int = 1,
+        clock: Clock = monotonic,
+    ) -> None:
         """Let each lane hold up to `capacity_tokens`, or one request if that is larger."""
+        self._streams = streams
         self._pace = pace
         self._capacity = capacity_tokens
         self._clock = clock
@@ -138,7 +146,8 @@ class Lanes:
         lanes = LANES if self._in_a_row < IN_A_ROW else LANES[::-1]
         for lane in lanes:
             budget = QUIET_BUDGET if lane == "interactive" else self._pace.budget()
-            if taken := self._queues[lane].next(budget):
+            queue = self._queues[lane]
+            if taken := queue.next(min(budget, pack.share(queue.tokens, self._streams))):
                 self._in_a_row = self._in_a_row + 1 if lane == "interactive" else 0
                 return Batch(lane, tuple(p for p, _ in taken), min(at for _, at in taken))
         return None

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 SPREAD = 2
 """Attention's scores grow with the square of the longest: unbounded, they took 200 MB."""
 
+SMALLEST_SHARE = 128
+"""Tokens below which splitting work over streams costs more than it gains."""
+
 
 def order(lengths: Sequence[int]) -> list[int]:
     """Positions from the longest text to the shortest; equal ones keep their order.
@@ -29,6 +32,11 @@ def fitting(lengths: Sequence[int], budget: int) -> int:
         if total > budget or (count + 1) * lengths[0] > SPREAD * budget:
             return max(count, 1)
     return len(lengths)
+
+
+def share(waiting_tokens: int, streams: int) -> int:
+    """Tokens for one of `streams` when only `waiting_tokens` are left, so that all end together."""
+    return max(SMALLEST_SHARE, -(-waiting_tokens // streams))
 
 
 def plan(lengths: Sequence[int], *, budget: int, window: int) -> list[list[int]]:

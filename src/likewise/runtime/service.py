@@ -124,7 +124,7 @@ class Service:
         self._space = space
         self._check = check
         pace = Pace()
-        self._lanes = Lanes(pace, capacity_tokens=capacity_tokens)
+        self._lanes = Lanes(pace, capacity_tokens=capacity_tokens, streams=engine.streams)
         self._workers = [
             Worker(
                 engine.stream(),

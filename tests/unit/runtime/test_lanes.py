@@ -44,6 +44,13 @@ def test_longest_first(lanes: Lanes) -> None:
     assert lengths(lanes) == [9, 4, 3] and lengths(lanes) == []
 
 
+def test_the_streams_share_the_last_of_the_work() -> None:
+    lanes = Lanes(Pace(), capacity_tokens=10_000, streams=2)
+    lanes.put("bulk", pieces(*[100] * 16), wait=False)
+    taken = [len(lengths(lanes)) for _ in range(8)]
+    assert taken == [5, 5, 3, 1, 1, 1, 0, 0]
+
+
 def test_interactive_goes_first(lanes: Lanes) -> None:
     lanes.put("bulk", pieces(3), wait=False)
     lanes.put("interactive", pieces(5), wait=False)
