@@ -1,6 +1,6 @@
 """P1: how fast is the engine alone, against the machine's limit and against other libraries?
 
-    python bench/engine.py [MODEL_FOLDER] [--texts 2000] [--rounds 8] [--gguf FILE]
+    python bench/engine.py [MODEL_FOLDER] [--texts 2000] [--rounds 8] [--gguf FILE] [--skip SIDE]
 
 Mixed real texts of log-normal length, tokenising included. The texts are dealt into as many blocks
 as rounds; in each round every side embeds the same block, one right after the other, so that what
@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--gguf", type=Path)
+    parser.add_argument("--skip", action="append", default=[], help="a side to leave out")
     asked = parser.parse_args()
     folder = asked.folder or default_folder()
     texts, origin = _texts.mixed(asked.texts)
@@ -136,7 +137,12 @@ def main() -> None:
     mean = sum(lengths) / len(lengths)
     print(f"{len(texts)} texts ({origin}), mean {mean:.1f} tokens, longest {max(lengths)}")
     print(f"likewise: {info['engine']}, {info['precision']} ({info['why']})")
-    sides = {"likewise": embed, **start(others(folder, asked.gguf), texts[:: len(texts) // 64])}
+    wanted = {
+        name: make
+        for name, make in others(folder, asked.gguf).items()
+        if not any(skipped in name for skipped in asked.skip)
+    }
+    sides = {"likewise": embed, **start(wanted, texts[:: len(texts) // 64])}
     peaks = [Peak(rows, info["precision"]) for rows in PEAK_ROWS]
     times: dict[str, list[float]] = {name: [] for name in sides}
     rooflines = []

@@ -146,6 +146,7 @@ def test_what_cant_be_served_ends_with_one_message(start: Start, tmp_path: Path)
 
 def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: Path) -> None:
     db = apsw.Connection(str(tmp_path / "app.db"))
+    db.set_busy_timeout(5000)
     db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, title TEXT, body TEXT)")
     db.execute("INSERT INTO pages (title, body) VALUES ('Cats', 'They purr.'), ('Pasta', 'Boil.')")
     (tmp_path / "likewise.toml").write_text(
