@@ -82,12 +82,20 @@ lint: $(STAMPS)/test
 test: setup lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
+# The libraries that benches compare with want other versions than the tests do, so they have an
+# environment of their own.
+.venv-bench/.stamp: $(STAMPS)/venv pyproject.toml constraints-test.txt
+	@echo "installing what benches compare with (several minutes)"
+	@$(BIN)/python -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt torch
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[bench]'
+	@touch $@
+
 .PHONY: bench
-bench: $(STAMPS)/test
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[bench]'
-	@for program in bench/[a-z]*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+bench: .venv-bench/.stamp
+	@for program in bench/[a-z]*.py; do echo "== $$program"; .venv-bench/bin/python "$$program"; done
 
 .PHONY: clean
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
+	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
