@@ -33,6 +33,9 @@ class Demo:
         env = os.environ | {"LIKEWISE_HOME": str(cache), "LIKEWISE_OFFLINE": "1"}
         self.env = env | {"PATH": f"{BIN}:{env['PATH']}"}
         self.folder = folder
+        # A shell that runs the tests in the background has SIGINT ignored for all below it, and
+        # the demo would inherit that: it is started as a terminal starts it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         self.process = subprocess.Popen(
             ["likewise", "demo", "--port", "0", "--rows", str(rows)],
             cwd=folder,
