@@ -69,7 +69,7 @@ def worst_cosine_distance(ours: Any, theirs: Any) -> float:
 def test_random_berts_match_transformers(make: Any, tmp_path: Path, config: dict[str, Any]) -> None:
     folder = write_bert(tmp_path / "model", normalise=False, **config)
     batch = texts((1, 2, 7, 19, 64))
-    ours = make(folder).stream()(PackedBatch.of(batch))
+    ours = make(folder).stream()(PackedBatch.of(batch))["vectors"]
     theirs = np.stack([hidden_states(folder, ids).mean(axis=0) for ids in batch])
     assert worst_cosine_distance(ours, theirs) < 1e-5
     assert np.abs(ours - theirs).max() < 1e-4
@@ -80,7 +80,7 @@ def test_random_berts_match_transformers(make: Any, tmp_path: Path, config: dict
 def test_every_pooling_matches(make: Any, tmp_path: Path, mode: str) -> None:
     folder = write_bert(tmp_path / "model", pooling=mode, normalise=False)
     batch = texts((1, 2, 7, 19, 64))
-    ours = make(folder).stream()(PackedBatch.of(batch))
+    ours = make(folder).stream()(PackedBatch.of(batch))["vectors"]
     pooled = {
         "mean": lambda states: states.mean(axis=0),
         "cls": lambda states: states[0],
@@ -94,18 +94,20 @@ def test_every_pooling_matches(make: Any, tmp_path: Path, mode: str) -> None:
 def test_several_poolings_lie_side_by_side(make: Any, tmp_path: Path) -> None:
     batch = PackedBatch.of(texts())
     apart = [
-        make(write_bert(tmp_path / mode, pooling=mode, normalise=False)).stream()(batch)
+        make(write_bert(tmp_path / mode, pooling=mode, normalise=False)).stream()(batch)["vectors"]
         for mode in ("cls", "mean")
     ]
     both = write_bert(tmp_path / "both", pooling=["cls", "mean"], normalise=False)
-    assert np.allclose(make(both).stream()(batch), np.concatenate(apart, axis=1), atol=1e-6)
+    assert np.allclose(
+        make(both).stream()(batch)["vectors"], np.concatenate(apart, axis=1), atol=1e-6
+    )
 
 
 def test_a_dense_layer_follows_the_pooling(make: Any, tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     folder = write_bert(tmp_path / "model", normalise=False)
-    plain = make(folder).stream()(PackedBatch.of(texts()))
+    plain = make(folder).stream()(PackedBatch.of(texts()))["vectors"]
     matrix = np.random.default_rng(3).normal(size=(5, 32)).astype(np.float32)
     bias = np.arange(5, dtype=np.float32)
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
@@ -121,13 +123,15 @@ def test_a_dense_layer_follows_the_pooling(make: Any, tmp_path: Path) -> None:
     save_file(
         {"linear.weight": matrix, "linear.bias": bias}, folder / "2_Dense" / "model.safetensors"
     )
-    ours = make(folder).stream()(PackedBatch.of(texts()))
+    ours = make(folder).stream()(PackedBatch.of(texts()))["vectors"]
     assert np.allclose(ours, np.tanh(plain @ matrix.T + bias), atol=1e-5)
 
 
 def test_normalised_vectors_have_length_one(make: Any, tmp_path: Path) -> None:
-    plain = make(write_bert(tmp_path / "plain", normalise=False)).stream()(PackedBatch.of(texts()))
-    ours = make(write_bert(tmp_path / "model")).stream()(PackedBatch.of(texts()))
+    plain = make(write_bert(tmp_path / "plain", normalise=False)).stream()(PackedBatch.of(texts()))[
+        "vectors"
+    ]
+    ours = make(write_bert(tmp_path / "model")).stream()(PackedBatch.of(texts()))["vectors"]
     assert np.allclose(ours, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-6)
 
 
@@ -138,11 +142,11 @@ def test_alone_equals_in_a_batch_for_every_mix_of_lengths(make: Any, tmp_path: P
         pick = np.random.default_rng(seed)
         lengths = tuple(int(n) for n in pick.integers(1, 65, pick.integers(1, 30)))
         batch = texts(lengths, seed)
-        together = forward(PackedBatch.of(batch))
+        together = forward(PackedBatch.of(batch))["vectors"]
         assert together.shape == (len(batch), 32) and together.dtype == np.float32
         for row, ids in enumerate(batch):
             if tuple(ids) not in alone:
-                alone[tuple(ids)] = forward(PackedBatch.of([ids]))[0]
+                alone[tuple(ids)] = forward(PackedBatch.of([ids]))["vectors"][0]
             assert np.abs(alone[tuple(ids)] - together[row]).max() < 1e-5
 
 
@@ -154,7 +158,7 @@ def test_two_streams_at_once_agree(make: Any, tmp_path: Path) -> None:
     batches = [PackedBatch.of(texts(seed=seed)) for seed in range(20)]
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(
-            lambda forward: [forward(batch) for batch in batches],
+            lambda forward: [forward(batch)["vectors"] for batch in batches],
             [engine.stream(), engine.stream()],
         )
     assert all(np.abs(a - b).max() < 1e-6 for a, b in zip(first, second, strict=True))
@@ -162,8 +166,10 @@ def test_two_streams_at_once_agree(make: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "bert."])
 def test_weights_may_have_a_prefix(make: Any, tmp_path: Path, prefix: str) -> None:
-    plain = make(write_bert(tmp_path / "plain")).stream()(PackedBatch.of(texts()))
-    named = make(write_bert(tmp_path / "named", prefix=prefix)).stream()(PackedBatch.of(texts()))
+    plain = make(write_bert(tmp_path / "plain")).stream()(PackedBatch.of(texts()))["vectors"]
+    named = make(write_bert(tmp_path / "named", prefix=prefix)).stream()(PackedBatch.of(texts()))[
+        "vectors"
+    ]
     assert np.array_equal(plain, named)
 
 

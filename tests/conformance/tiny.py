@@ -71,6 +71,28 @@ def write_bert(
     config = {**SMALL, **changes}
     write_json(folder / "config.json", config)
     write_weights(folder, config, prefix=prefix)
+    return write_parts(
+        folder,
+        pooling=pooling,
+        normalise=normalise,
+        width=config["hidden_size"],
+        longest=config["max_position_embeddings"],
+    )
+
+
+def write_net(
+    folder: Path, net: Any, *, pooling: str = "mean", normalise: bool = False, longest: int = 64
+) -> Path:
+    """A whole model folder around `net`, a model of transformers with the 64 words of `WORDS`."""
+    net.save_pretrained(folder)
+    width = net.config.get_text_config().hidden_size
+    return write_parts(folder, pooling=pooling, normalise=normalise, width=width, longest=longest)
+
+
+def write_parts(
+    folder: Path, *, pooling: list[str] | str, normalise: bool, width: int, longest: int
+) -> Path:
+    """What lies around config.json and weights: tokenizer, modules, pooling, length."""
     write_tokenizer(folder)
     modules = ["Transformer", "Pooling", *(["Normalize"] if normalise else [])]
     entries = [
@@ -83,13 +105,12 @@ def write_bert(
         for index, kind in enumerate(modules)
     ]
     write_json(folder / "modules.json", entries)
-    width = config["hidden_size"]
     write_json(
         folder / "1_Pooling" / "config.json",
         {"embedding_dimension": width, "pooling_mode": pooling, "include_prompt": True},
     )
     write_json(
         folder / "sentence_bert_config.json",
-        {"max_seq_length": config["max_position_embeddings"], "do_lower_case": False},
+        {"max_seq_length": longest, "do_lower_case": False},
     )
     return folder

@@ -14,7 +14,8 @@ import pytest
 from openvino import opset13 as opset
 
 from likewise.engines.batch import PackedBatch
-from likewise.engines.openvino import OpenVinoOps, build
+from likewise.engines.openvino import build
+from likewise.engines.openvino_ops import OpenVinoOps
 from likewise.engines.spread import Spread
 from likewise.models.card import read_card
 from likewise.models.tokenize import Tokenizer
@@ -49,8 +50,8 @@ class RoundedOps(OpenVinoOps):
     what lies between them in float32.
     """
 
-    def __init__(self, weights: Weights) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: Weights, *, longest: int) -> None:
+        super().__init__(weights, longest=longest)
         for name in ("embedding", "add", "layer_norm", "linear", "activate", "attention"):
             setattr(self, name, self._rounding(getattr(self, name)))
 
@@ -94,7 +95,7 @@ def rounded(model_folder: Path) -> Embed:
     """bf16 played in f32: every CPU can do it, slowly."""
     card = read_card(model_folder)
     tokenizer = Tokenizer(card)
-    graph, inputs, _ = build(card, RoundedOps)
+    graph, inputs, _, _ = build(card, RoundedOps)
     settings = {"INFERENCE_PRECISION_HINT": "f32"}
     request = ov.Core().compile_model(graph, "CPU", settings).create_infer_request()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -28,9 +28,19 @@ class PackedBatch:
     """int32 [tokens]: each token's place in its own text, from 0."""
     max_length: int
     """Tokens of the longest text."""
+    types: Ints | None = None
+    """int32 [tokens]: 1 in the second text of a pair; None when there are no pairs."""
+    prompts: Ints | None = None
+    """int32 [texts]: first tokens of each text that pooling leaves out; None for none."""
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[int] | Ints]) -> PackedBatch:
+    def of(
+        cls,
+        texts: Sequence[Sequence[int] | Ints],
+        *,
+        types: Sequence[Sequence[int] | Ints] | None = None,
+        prompts: Sequence[int] | None = None,
+    ) -> PackedBatch:
         """The batch of `texts`, each a non-empty run of token ids; there is at least one."""
         assert texts, "an empty batch: this is a bug"
         lengths = np.fromiter((len(text) for text in texts), np.int32, len(texts))
@@ -39,7 +49,12 @@ class PackedBatch:
         np.cumsum(lengths, out=cumulative[1:])
         ids = np.concatenate([np.asarray(text, np.int32) for text in texts])
         positions = np.arange(len(ids), dtype=np.int32) - np.repeat(cumulative[:-1], lengths)
-        return cls(ids, cumulative, positions.astype(np.int32), int(lengths.max()))
+        kinds = None
+        if types is not None:
+            kinds = np.concatenate([np.asarray(one, np.int32) for one in types])
+            assert len(kinds) == len(ids), "types of another length than the texts: this is a bug"
+        left_out = None if prompts is None else np.asarray(prompts, np.int32)
+        return cls(ids, cumulative, positions.astype(np.int32), int(lengths.max()), kinds, left_out)
 
     @property
     def tokens(self) -> int:
@@ -52,8 +67,19 @@ class PackedBatch:
         return len(self.cumulative) - 1
 
 
-Forward = Callable[[PackedBatch], "Vectors"]
-"""One stream of an engine: vectors [texts, dimensions] of a batch. Used by one thread at a time."""
+Output = Literal["vectors", "scores", "sparse", "weights", "tokens"]
+"""What a model gives: `vectors` [texts, dimensions]; `scores` [texts, labels]; `sparse`
+[texts, vocabulary]; `weights` [tokens, 1], a weight for each token (BGE-M3's lexical ones);
+`tokens` [tokens, width], a vector for each token (ColBERT)."""
+
+Outputs = Mapping[Output, "Vectors"]
+"""float32 arrays by name, whichever the model has."""
+
+PER_TOKEN: frozenset[Output] = frozenset(("weights", "tokens"))
+"""Outputs with a row for each token; the others have one for each text."""
+
+Forward = Callable[[PackedBatch], Outputs]
+"""One stream of an engine: what a batch gives. Used by one thread at a time."""
 
 
 class Engine(Protocol):

@@ -39,6 +39,12 @@ class Spread:
     """[B]: each text's first token."""
     last: Ints
     """[B]: each text's last token."""
+    types: Ints
+    """[T]: 1 in the second text of a pair."""
+    places: Ints
+    """[L]: 0, 1, 2, ..."""
+    pooled: Floats
+    """[B, L]: `mask` without the tokens of a prompt that pooling leaves out."""
 
     @classmethod
     def of(cls, batch: PackedBatch) -> Spread:
@@ -53,14 +59,20 @@ class Spread:
         slots[slot] = np.arange(batch.tokens, dtype=np.int32)
         mask = np.zeros(texts * length, np.float32)
         mask[slot] = 1
+        rectangle = mask.reshape(texts, length)
+        places = np.arange(length, dtype=np.int32)
+        types = np.zeros(0, np.int32) if batch.types is None else batch.types
         return cls(
             ids=_padded(batch.ids, tokens),
             positions=_padded(batch.positions, tokens),
             slots=slots.reshape(texts, length),
             back=_padded(slot, tokens),
-            mask=mask.reshape(texts, length),
+            mask=rectangle,
             first=_padded(batch.cumulative[:-1], texts),
             last=_padded(batch.cumulative[1:] - 1, texts),
+            types=_padded(types, tokens),
+            places=places,
+            pooled=_without_prompts(rectangle, batch, places),
         )
 
 
@@ -73,6 +85,18 @@ def rounded(size: int, steps: tuple[tuple[int, int], ...]) -> int:
 def token_sizes(longest: int) -> tuple[int, ...]:
     """The rounded lengths of single texts up to `longest` tokens, shortest first."""
     return tuple(sorted({rounded(size, _TOKEN_STEPS) for size in range(1, longest + 1)}))
+
+
+def rounded_length(length: int) -> int:
+    """The length of the rectangle that holds texts of up to `length` tokens."""
+    return rounded(length, _LENGTH_STEPS)
+
+
+def _without_prompts(mask: Floats, batch: PackedBatch, places: Ints) -> Floats:
+    if batch.prompts is None or not batch.prompts.any():
+        return mask
+    begins = _padded(batch.prompts, len(mask))
+    return np.where(places[None] < begins[:, None], np.float32(0), mask)
 
 
 def _padded(values: Ints, size: int) -> Ints:

@@ -52,16 +52,29 @@ class Weights:
         return tuple(sorted(self._maps))
 
     def without_prefix(self, probe: str, prefixes: tuple[str, ...]) -> Weights:
-        """The same tensors, named without whichever of `prefixes` stands before `probe`."""
+        """The same tensors, named without whichever of `prefixes` stands before `probe`.
+
+        Those that haven't got it, as a head beside the network has not, keep their names.
+        """
         for prefix in prefixes:
             if prefix + probe in self._entries:
+                heads = {
+                    _modern(name): entry
+                    for name, entry in self._entries.items()
+                    if not name.startswith(prefix)
+                }
                 named = {
                     _modern(name.removeprefix(prefix)): entry
                     for name, entry in self._entries.items()
                     if name.startswith(prefix)
                 }
-                return Weights(named, self._maps)
+                return Weights(heads | named, self._maps)
         return self
+
+    def with_part(self, name: str, part: Weights) -> Weights:
+        """These and those of `part`, which are called `NAME/...` here."""
+        theirs = {f"{name}/{key}": entry for key, entry in part._entries.items()}
+        return Weights(self._entries | theirs, {**self._maps, **part._maps})
 
     def require(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that every tensor of `shapes` is there, in that shape, with finite numbers only.

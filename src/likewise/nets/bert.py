@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from likewise.base.errors import ModelCorrupt, ModelUnsupported
-from likewise.nets.ops import Activation, Ops, Tensor
+from likewise.nets.ops import Activation, Attention, Ops, Tensor
 
 # Names in a BERT's config.json; `gelu` is the exact function, the others its tanh approximation.
 ACTIVATIONS: Mapping[str, Activation] = {
@@ -24,6 +24,9 @@ ACTIVATIONS: Mapping[str, Activation] = {
 @dataclass(frozen=True, slots=True)
 class Bert:
     """A BERT's sizes and choices; `read` makes it from config.json."""
+
+    prefixes: ClassVar[tuple[str, ...]] = ("", "bert.", "model.", "0.auto_model.")
+    probe: ClassVar[str] = "embeddings.word_embeddings.weight"
 
     vocabulary: int
     width: int
@@ -85,10 +88,11 @@ class Bert:
             shapes |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
         return shapes
 
-    def forward(self, ops: Ops[Tensor]) -> Tensor:
+    def forward(self, ops: Ops[Tensor], *, pairs: bool = False) -> Tensor:
         """The last hidden state of every token, [tokens, width]."""
         x = ops.embedding("embeddings.word_embeddings.weight", ops.tokens())
-        x = ops.add(x, ops.row("embeddings.token_type_embeddings.weight", 0))
+        types = "embeddings.token_type_embeddings.weight"
+        x = ops.add(x, ops.embedding(types, ops.types()) if pairs else ops.row(types, 0))
         x = ops.add(x, ops.embedding("embeddings.position_embeddings.weight", ops.positions()))
         x = ops.layer_norm(x, "embeddings.LayerNorm", epsilon=self.epsilon)
         for index in range(self.layers):
@@ -97,7 +101,7 @@ class Bert:
 
     def _layer(self, ops: Ops[Tensor], x: Tensor, layer: str) -> Tensor:
         qkv = ops.linear(x, [f"{layer}.attention.self.{part}" for part in _QKV])
-        y = ops.attention(qkv, heads=self.heads)
+        y = ops.attention(qkv, Attention(self.heads, self.width // self.heads))
         y = ops.linear(y, [f"{layer}.attention.output.dense"])
         x = ops.layer_norm(
             ops.add(y, x), f"{layer}.attention.output.LayerNorm", epsilon=self.epsilon

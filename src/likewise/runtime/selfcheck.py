@@ -45,7 +45,7 @@ class Verdict:
 def compare(tokenizer: Tokenizer, forward: Forward, reference: Forward) -> Verdict:
     """The worst cosine between the two over the probe texts; NaN counts as -1."""
     batch = PackedBatch.of([one.ids for one in tokenizer.encode(PROBES)])
-    ours, theirs = (f(batch).astype(np.float64) for f in (forward, reference))
+    ours, theirs = (f(batch)["vectors"].astype(np.float64) for f in (forward, reference))
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     cosines = (ours * theirs).sum(axis=1) / np.maximum(lengths, 1e-12)
     return Verdict(float(np.nan_to_num(cosines, nan=-1.0).min()))

@@ -72,7 +72,7 @@ class Worker:
         waiting = self._lanes.waiting_tokens(batch.lane)
         metrics.WAITING_TOKENS.labels(*labels).set(waiting)
         packed = PackedBatch.of([piece.ids for piece in batch.pieces])
-        vectors = self._forward(packed)
+        vectors = self._forward(packed)["vectors"]
         seconds = monotonic() - started
         self._pace.saw_batch(packed.tokens, seconds)
         metrics.BATCH_SECONDS.labels(*labels).observe(seconds)

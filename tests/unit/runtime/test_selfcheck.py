@@ -33,7 +33,8 @@ class Coarse(OpenVinoEngine):
         exact = super().stream()
         if not self._is_coarse:
             return exact
-        return lambda batch: exact(batch) + np.eye(1, 32, dtype=np.float32) * self.error
+        moved = np.eye(1, 32, dtype=np.float32) * self.error
+        return lambda batch: {"vectors": exact(batch)["vectors"] + moved}
 
 
 @pytest.mark.parametrize(("error", "runs"), [(0.001, "bf16"), (0.5, "f32"), (np.nan, "f32")])
