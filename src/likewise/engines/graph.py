@@ -34,7 +34,14 @@ def trace(card: ModelCard, make: Callable[[Weights], Ops[Tensor]]) -> Traced[Ten
         ModelCorrupt: the weights don't fit the configuration.
     """
     net, weights = prepare(card)
-    ops = make(weights)
+    return Traced(outputs(card, net, make(weights)), weights)
+
+
+def outputs(card: ModelCard, net: Net, ops: Ops[Tensor]) -> dict[Output, Tensor]:
+    """What `card` gives, by name, from its architecture `net` and what follows it.
+
+    An engine that computes at once, not through a graph, comes here for every batch.
+    """
     x = net.forward(ops)
     for step in card.steps:
         if isinstance(step, Pooling):
@@ -45,7 +52,7 @@ def trace(card: ModelCard, make: Callable[[Weights], Ops[Tensor]]) -> Traced[Ten
             x = ops.activate(x, cast("Activation", step.activation))
         else:
             x = ops.normalise(x)
-    return Traced({"vectors": x}, weights)
+    return {"vectors": x}
 
 
 def prepare(card: ModelCard) -> tuple[Net, Weights]:
