@@ -32,6 +32,12 @@ class PackedBatch:
     """int32 [tokens]: 1 in the second text of a pair; None when there are no pairs."""
     prompts: Ints | None = None
     """int32 [texts]: first tokens of each text that pooling leaves out; None for none."""
+    attended: Ints | None = None
+    """int32 [texts]: first tokens of each text that its tokens look at; None for all of them.
+
+    Those after them look at the others and get a hidden state, but nothing looks at them: the
+    [MASK] tokens by which ColBERT expands a query.
+    """
 
     @classmethod
     def of(
@@ -40,6 +46,7 @@ class PackedBatch:
         *,
         types: Sequence[Sequence[int] | Ints] | None = None,
         prompts: Sequence[int] | None = None,
+        attended: Sequence[int] | None = None,
     ) -> PackedBatch:
         """The batch of `texts`, each a non-empty run of token ids; there is at least one."""
         assert texts, "an empty batch: this is a bug"
@@ -54,7 +61,9 @@ class PackedBatch:
             kinds = np.concatenate([np.asarray(one, np.int32) for one in types])
             assert len(kinds) == len(ids), "types of another length than the texts: this is a bug"
         left_out = None if prompts is None else np.asarray(prompts, np.int32)
-        return cls(ids, cumulative, positions.astype(np.int32), int(lengths.max()), kinds, left_out)
+        seen = None if attended is None else np.asarray(attended, np.int32)
+        places = positions.astype(np.int32)
+        return cls(ids, cumulative, places, int(lengths.max()), kinds, left_out, seen)
 
     @property
     def tokens(self) -> int:

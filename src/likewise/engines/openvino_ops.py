@@ -192,6 +192,8 @@ class OpenVinoOps(Ops[Any]):
             flat = opset.multiply(flat, opset.unsqueeze(opset.add(places, _float(1)), _ints(0)))
             mask = opset.unsqueeze(flat, _ints(2))
         total = opset.reduce_sum(opset.multiply(slots, mask), _ints(1))
+        if mode == "sum":
+            return total
         count = opset.maximum(opset.reduce_sum(flat, _ints(1), True), _float(1e-9))
         if mode == "mean_sqrt_len_tokens":
             count = opset.sqrt(count)

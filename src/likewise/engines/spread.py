@@ -34,7 +34,7 @@ class Spread:
     back: Ints
     """[T]: each token's slot, in the flattened rectangle."""
     mask: Floats
-    """[B, L]: 1 where a slot holds a token, else 0."""
+    """[B, L]: 1 where a slot holds a token that others look at, else 0."""
     first: Ints
     """[B]: each text's first token."""
     last: Ints
@@ -59,8 +59,10 @@ class Spread:
         slots[slot] = np.arange(batch.tokens, dtype=np.int32)
         mask = np.zeros(texts * length, np.float32)
         mask[slot] = 1
-        rectangle = mask.reshape(texts, length)
         places = np.arange(length, dtype=np.int32)
+        rectangle = mask.reshape(texts, length)
+        if batch.attended is not None:
+            rectangle *= places[None] < _padded(batch.attended, texts)[:, None]
         types = np.zeros(0, np.int32) if batch.types is None else batch.types
         return cls(
             ids=_padded(batch.ids, tokens),

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "tanh", "silu", "sigmoid", "identity"]
-PoolingMode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+PoolingMode = Literal[
+    "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "sum"
+]
+"""`sum` is what sparse heads ask for; a model's Pooling module never does."""
 
 Tensor = TypeVar("Tensor")
 """Whatever an engine calls a value in its graph; architectures only hand it on."""
