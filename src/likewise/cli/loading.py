@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from likewise.runtime.service import Service
 
 
-def find(name: str | None, place: Place) -> Located:
+def find(name: str | None, place: Place, *, revision: str | None = None) -> Located:
     """The model called `name`, the default one when None; fetched when it isn't here.
 
     Raises:
@@ -28,6 +28,7 @@ def find(name: str | None, place: Place) -> Located:
             wanted,
             cache=place.cache,
             offline=place.offline,
+            revision=revision,
             progress=lambda got: show(got.done_bytes, got.total_bytes),
         )
 

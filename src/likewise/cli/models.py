@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import click
 
 from likewise.cli import output, resolve
 from likewise.cli.options import json_option, model_options
-from likewise.cli.settings import Precision
+from likewise.base.precision import Precision
 
 
 @click.group()
 def models() -> None:
-    """See which models are here."""
+    """See which models are here, fetch and delete them."""
 
 
 @models.command("list")
@@ -33,9 +34,10 @@ def list_(check: bool, as_json: bool) -> None:
         {
             "model": model.name,
             "dimensions": model.dimensions,
-            "size": f"{model.size_bytes / 2**20:,.0f} MiB",
+            "size": _size(model.size_bytes),
             "from": f"{model.origin} {model.revision[:12]}",
             "licence": model.licence,
+            "folder": str(model.folder),
         }
         for model in here
     ]
@@ -45,7 +47,7 @@ def list_(check: bool, as_json: bool) -> None:
         for each in KNOWN
         if each.name not in got
     ]
-    output.table(rows, ("model", "dimensions", "size", "licence", "from"))
+    output.table(rows, ("model", "dimensions", "size", "licence", "from", "folder"))
     for model in here:
         if model.problem:
             output.warn(model.problem)
@@ -54,35 +56,79 @@ def list_(check: bool, as_json: bool) -> None:
 
 @models.command()
 @click.argument("model")
+@click.option("--no-load", is_flag=True, help="Only what its files say; don't make it ready.")
 @json_option
 @model_options
 def show(
     model: str,
+    no_load: bool,
     as_json: bool,
     precision: Precision | None,
     threads: int | None,
     offline: bool | None,
 ) -> None:
-    """Load MODEL and show what it is and how it is run."""
+    """Show what MODEL is, where it lies, its size, licence and prompts, and how it is run."""
     import contextlib
 
     from likewise.cli import loading
+    from likewise.models.about import about
 
     place = resolve.place(offline=offline, precision=precision, threads=threads)
-    with contextlib.closing(loading.Models(place)) as loaded:
-        info = dict(loaded.get(model).info())
+    facts = about(loading.find(model, place), cache=place.cache)
+    if not no_load:
+        with contextlib.closing(loading.Models(place)) as loaded:
+            facts |= loaded.get(model).info()
     if as_json:
-        output.json(info)
+        output.json(facts)
     else:
-        output.pairs(info)
+        output.pairs(_for_people(facts))
 
 
 @models.command()
 @click.argument("model")
+@click.option("--revision", metavar="REV", help="Branch, tag or commit on the hub.")
 @click.option("--offline", is_flag=True, default=None, help="Download nothing.")
-def fetch(model: str, offline: bool | None) -> None:
-    """Make sure that MODEL is on this disk, and say where."""
+def pull(model: str, revision: str | None, offline: bool | None) -> None:
+    """Fetch MODEL if it isn't on this disk yet, and say where it lies."""
     from likewise.cli import loading
 
-    located = loading.find(model, resolve.place(offline=offline))
+    located = loading.find(model, resolve.place(offline=offline), revision=revision)
     output.say(str(located.folder))
+
+
+@models.command()
+@click.argument("model")
+@click.option("--revision", metavar="REV", help="Only this one of several in the cache.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+def rm(model: str, revision: str | None, yes: bool) -> None:
+    """Delete MODEL from the cache. A folder of your own is never touched."""
+    from likewise.models.locate import cached_models, remove_models
+
+    place = resolve.place()
+    going = cached_models(model, cache=place.cache, revision=revision)
+    for each in going:
+        output.note(f"{each.name} {each.revision[:12]}: {_size(each.size_bytes)} in {each.folder}")
+    if not yes:
+        click.confirm("Delete this from the cache?", abort=True, err=True)
+    remove_models(going, cache=place.cache)
+    output.say(f"{_size(sum(each.size_bytes for each in going))} freed")
+
+
+def _for_people(facts: Mapping[str, object]) -> dict[str, object]:
+    """`facts` without what is empty, sizes readable, tables a line an entry."""
+    shown: dict[str, object] = {}
+    for name, value in facts.items():
+        if name == "size_bytes" and isinstance(value, int):
+            shown["size"] = _size(value)
+        elif isinstance(value, Mapping):
+            shown |= {f"{name}.{key}": repr(each) for key, each in value.items()}
+        elif isinstance(value, list | tuple):
+            if value:
+                shown[name] = "; ".join(str(each) for each in value)
+        elif value is not None:
+            shown[name] = value
+    return shown
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"

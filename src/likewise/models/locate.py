@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,8 +21,10 @@ __all__ = [
     "Fetching",
     "Located",
     "Progress",
+    "cached_models",
     "list_models",
     "locate",
+    "remove_models",
 ]
 
 Origin = Literal["folder", "cache", "hub", "wheel"]
@@ -165,6 +168,39 @@ def list_models(cache: Path, *, deep: bool = False) -> list[CachedModel]:
             )
         )
     return models
+
+
+def cached_models(name: str, *, cache: Path, revision: str | None = None) -> list[CachedModel]:
+    """What the cache has of the model called `name`: every revision, or one.
+
+    Raises:
+        ModelNotFound: it has none; the message lists what it has.
+    """
+    entry = known(name)
+    asked = entry.name if entry else name
+    have = list_models(cache)
+    found = [each for each in have if each.name == asked and revision in (None, each.revision)]
+    if not found:
+        names = sorted({model.name for model in have})
+        at = f" at revision {revision}" if revision else ""
+        raise ModelNotFound(
+            f"the cache {shelf.models_folder(cache)} has no model {name!r}{at}"
+            f"{nearest(name, names)}; it has: {', '.join(names) or 'none'}",
+            param="model",
+        )
+    return found
+
+
+def remove_models(models: Sequence[CachedModel], *, cache: Path) -> None:
+    """Delete these from the cache; one that is running keeps what it has open.
+
+    Raises:
+        SettingsError: the cache can't be written.
+    """
+    folders = {model.folder for model in models}
+    for each in shelf.shelved(cache):
+        if each.folder in folders:
+            shelf.remove(cache, each)
 
 
 def _as_folder(name: str) -> Located | None:

@@ -119,17 +119,7 @@ def staging(cache: Path, name: str) -> Iterator[Path]:
         SettingsError: the cache can't be written.
     """
     root, slug = models_folder(cache), _slug(name)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = (root / f".{slug}.lock").open("w")
-    except OSError as denied:
-        raise SettingsError(
-            f"can't write the model cache {root} ({denied.strerror}); set LIKEWISE_HOME to a "
-            f"folder that can be written",
-            param="cache",
-        ) from denied
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(root, slug):
         for leftover in root.glob(f".part-{slug}-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(
@@ -167,6 +157,44 @@ def put(
     filled.rename(target)
     _flush(target.parent)
     return Shelved(target, record)
+
+
+def remove(cache: Path, model: Shelved) -> None:
+    """Delete a model; one that is running keeps what it has open.
+
+    Raises:
+        SettingsError: the cache can't be written.
+    """
+    root, slug = models_folder(cache), _slug(model.record.name)
+    with _locked(root, slug):
+        try:
+            # Renamed first: what an interruption leaves behind is never mistaken for a model.
+            leaving = Path(tempfile.mkdtemp(prefix=f".part-{slug}-", dir=root))
+            model.folder.rename(leaving / "model")
+            shutil.rmtree(leaving)
+        except OSError as denied:
+            raise SettingsError(
+                f"can't delete {model.folder} ({denied.strerror})", param="cache"
+            ) from denied
+        with contextlib.suppress(OSError):
+            model.folder.parent.rmdir()  # stays while another revision is in it
+
+
+@contextlib.contextmanager
+def _locked(root: Path, slug: str) -> Iterator[None]:
+    """Hold what belongs to one model, for one process at a time."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / f".{slug}.lock").open("w")
+    except OSError as denied:
+        raise SettingsError(
+            f"can't write the model cache {root} ({denied.strerror}); set LIKEWISE_HOME to a "
+            f"folder that can be written",
+            param="cache",
+        ) from denied
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _cure(folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 from likewise.cli import main, resolve
+from likewise.models import shelf
 from likewise.runtime import service
 from likewise.runtime.service import Service
+from tests.conformance.tiny import write_bert, write_json
 
 pytestmark = pytest.mark.model
 
@@ -225,8 +228,42 @@ def test_models(run: Run, model_cache: Path) -> None:
     code, said, _ = run("models", "show", "all-MiniLM-L6-v2", "--json")
     info = json.loads(said)
     assert (info["dimensions"], info["max_tokens"], info["pooling"]) == (384, 256, "mean")
-    code, said, _ = run("models", "fetch", "all-MiniLM-L6-v2")
+    assert info["size_bytes"] > 80_000_000
+    assert Path(info["folder"]).is_relative_to(model_cache)
+    code, said, _ = run("models", "pull", "all-MiniLM-L6-v2")
     assert Path(said.strip()).joinpath("model.safetensors").is_file()
+
+
+def test_showing_a_model_says_its_prompts_and_where_it_lies(run: Run, tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "mine", matryoshka_dimensions=[16])
+    prompts = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}
+    write_json(folder / "config_sentence_transformers.json", prompts)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\ntags: []\n---\n# Mine\n")
+    code, said, _ = run("models", "show", str(folder), "--no-load")
+    assert code == 0
+    for words in (str(folder), "apache-2.0", "prompts.query", "'query: '", "also_cut_to", "bert"):
+        assert words in said
+    assert "precision" not in said
+    code, said, _ = run("models", "show", str(folder), "--json")
+    info = json.loads(said)
+    assert (info["prompts"], info["also_cut_to"]) == (prompts["prompts"], [16])
+    assert info["precision"] and info["engine"]
+
+
+def test_removing_a_model_asks_first(
+    run: Run, tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    staged = tmp_path / "cache" / "staged"
+    shutil.copytree(model_folder, staged, ignore=shutil.ignore_patterns(shelf.RECORD))
+    shelf.put(cache, staged, name="a/b", origin="hub", revision="r1", asked=None, licence="mit")
+    monkeypatch.setenv("LIKEWISE_HOME", str(cache))
+    code, _, noted = run("models", "rm", "a/b")
+    assert code != 0 and "Delete this" in noted, "nobody answered"
+    code, said, _ = run("models", "rm", "a/b", "--yes")
+    assert code == 0 and "MiB freed" in said
+    code, _, noted = run("models", "rm", "a/b", "--yes")
+    assert code == 2 and "has no model 'a/b'" in noted
 
 
 def test_doctor(run: Run, database: Path) -> None:

@@ -17,9 +17,16 @@ import pytest
 
 from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported, SettingsError
 from likewise.models import shelf
-from likewise.models.fetch import Fetching, needed_files
+from likewise.models.fetch import Fetching
 from likewise.models.known import KNOWN
-from likewise.models.locate import DEFAULT_MODEL, list_models, locate
+from likewise.models.locate import (
+    DEFAULT_MODEL,
+    cached_models,
+    list_models,
+    locate,
+    remove_models,
+)
+from likewise.models.wanted import needed_files
 from tests.support import wait_until
 from tests.unit.models.hub import COMMIT, TAKEN, Hub, serving
 
@@ -139,8 +146,10 @@ def test_a_file_that_isnt_what_the_hub_lists_is_refused(
 
 
 def test_a_repository_with_no_safetensors_is_refused_by_name(tmp_path: Path, hub: Hub) -> None:
-    del hub.files["model.safetensors"]
-    with pytest.raises(ModelUnsupported, match=r"no safetensors weights.*pytorch_model\.bin"):
+    for name in ("model.safetensors", "onnx/model.onnx"):
+        del hub.files[name]
+    says = r"no safetensors weights.*pytorch_model\.bin.*likewise models convert"
+    with pytest.raises(ModelUnsupported, match=says):
         locate("some/model", cache=tmp_path, endpoint=hub.endpoint)
 
 
@@ -295,3 +304,36 @@ def test_needed_files() -> None:
         "2_Dense/config.json", "2_Dense/model.safetensors", "model-00001-of-00002.safetensors",
         "model.safetensors", "tokenizer.json",
     ]  # fmt: skip
+
+
+def test_a_graph_is_taken_only_where_there_are_no_weights() -> None:
+    graphs = ["onnx/model.onnx", "onnx/model.onnx_data", "onnx/model_O2.onnx", "config.json"]
+    assert needed_files([*graphs, "model.safetensors"]) == ["config.json", "model.safetensors"]
+    assert needed_files(graphs) == ["config.json", "onnx/model.onnx", "onnx/model.onnx_data"]
+    other = ["openvino/openvino_model.xml", "openvino/openvino_model.bin", "config.json"]
+    assert needed_files(other) == sorted(other)
+
+
+def test_what_decides_the_vectors_beside_the_weights_is_taken() -> None:
+    files = [
+        "0_Transformer/config.json", "0_Transformer/model.safetensors", "0_Transformer/vocab.json",
+        "0_Transformer/merges.txt", "0_Transformer/sentence_bert_config.json", "modules.json",
+        "adapter_config.json", "adapter_model.safetensors", "colbert_linear.safetensors",
+        "artifact.metadata",
+    ]  # fmt: skip
+    assert needed_files([*files, "training_args.bin"], ["0_Transformer"]) == sorted(files)
+
+
+def test_a_removed_model_is_gone_and_only_that(tmp_path: Path, hub: Hub) -> None:
+    kept = locate("some/model", cache=tmp_path, endpoint=hub.endpoint)
+    going = locate("all-MiniLM-L6-v2", cache=tmp_path, endpoint=NOWHERE)
+    with pytest.raises(ModelNotFound, match=r"no model 'some/modle'.*did you mean.*it has: "):
+        cached_models("some/modle", cache=tmp_path)
+    with pytest.raises(ModelNotFound, match="at revision v9"):
+        cached_models("some/model", cache=tmp_path, revision="v9")
+    found = cached_models("all-MiniLM-L6-v2", cache=tmp_path)
+    assert [(each.name, each.folder) for each in found] == [(DEFAULT_MODEL, going.folder)]
+    remove_models(found, cache=tmp_path)
+    assert not going.folder.parent.exists() and kept.folder.is_dir()
+    assert [model.name for model in list_models(tmp_path)] == ["some/model"]
+    assert list((tmp_path / "models").glob(".part-*")) == []
