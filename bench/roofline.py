@@ -20,7 +20,7 @@ import openvino as ov
 from _report import write
 from openvino import opset13 as opset
 
-from likewise.engines.openvino import available_threads
+from likewise.engines.threads import available_threads
 
 ROWS = (512, 1024, 2048, 4096)
 WIDTH, INNER, LAYERS = 384, 1536, 6

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from likewise.base.errors import EngineError, ModelUnsupported
+from likewise.base.precision import profile
 from likewise.engines.batch import PER_TOKEN
 from likewise.engines.graph import trace
+from likewise.engines.int8 import GROUP, Int8Ops, quantises_activations
 from likewise.engines.openvino_ops import SHORTEST, OpenVinoOps
 from likewise.engines.quiet import ov
 from likewise.engines.spread import Spread, rounded_length, token_sizes
+from likewise.engines.threads import available_threads
 
 if TYPE_CHECKING:
+    from likewise.base.precision import Precision
     from likewise.base.types import Vectors
     from likewise.engines.batch import Forward, Output, Outputs, PackedBatch
     from likewise.models.card import ModelCard
     from likewise.models.weights import Weights
-
-Precision = Literal["auto", "f32", "bf16"]
 
 _MAX_STREAMS = 4
 _WARM_UP_TO = 64
@@ -31,6 +32,7 @@ class OpenVinoEngine:
     """A model compiled for this CPU."""
 
     name = "openvino"
+    version = f"openvino {ov.get_version()}"
 
     def __init__(
         self, card: ModelCard, *, precision: Precision = "auto", threads: int | None = None
@@ -50,7 +52,8 @@ class OpenVinoEngine:
         self.streams = min(self.threads, _MAX_STREAMS)
         self.warm_lengths = token_sizes(min(card.max_tokens, _WARM_UP_TO))
         self._renormalise = card.normalised and self.precision != "f32"
-        graph, self._inputs, self._outputs, held = build(card)
+        make = Int8Ops if self.precision == "int8" else OpenVinoOps
+        graph, self._inputs, self._outputs, held = build(card, make)
         try:
             self._compiled: Any = core.compile_model(graph, "CPU", self._settings())
         except RuntimeError as refused:
@@ -90,10 +93,13 @@ class OpenVinoEngine:
         self._held = None
 
     def _settings(self) -> dict[str, Any]:
+        in_int8 = self.precision == "int8"
         return {
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": self.streams,
-            "INFERENCE_PRECISION_HINT": self.precision,
+            # int8 activations are made from float32 ones; from bf16 the plugin makes none.
+            "INFERENCE_PRECISION_HINT": "f32" if in_int8 else self.precision,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if in_int8 else 0,
             # A pinned stream can't move away when something else takes its core.
             "ENABLE_CPU_PINNING": False,
         }
@@ -143,10 +149,3 @@ def choose_precision(asked: Precision, capabilities: Sequence[str]) -> tuple[str
             f"precision {asked!r} isn't known; known: {known}", param="precision"
         )
     return asked, "asked for"
-
-
-def available_threads() -> int:
-    """CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from likewise.base.errors import ModelUnsupported
-from likewise.engines.openvino import available_threads, choose_precision
+from likewise.engines.openvino import choose_precision
+from likewise.engines.threads import available_threads
 
 PLAIN, MODERN = ["FP32", "INT8"], ["FP32", "BF16", "INT8"]
 
