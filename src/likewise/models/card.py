@@ -9,6 +9,7 @@ from typing import Any
 
 from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models import parts
+from likewise.models.heads import Head, read_heads
 from likewise.models.parts import Dense, Normalise, Pooling, Step, read_json
 
 # Written by sentence-transformers up to 5.3; the prefix named the architecture in its first years.
@@ -34,8 +35,9 @@ class ModelCard:
     config: Mapping[str, Any]
     """config.json."""
     steps: tuple[Step, ...]
-    """What happens to the hidden states, in order; the first is a `Pooling`."""
+    """What happens to the hidden states, in order; the first is a `Pooling`. Empty: no vectors."""
     dimensions: int
+    """Numbers in a vector; 0 where there are none."""
     max_tokens: int
     """Tokens read of one text, special ones included."""
     lower_case: bool
@@ -45,10 +47,18 @@ class ModelCard:
     """Smaller widths the model was trained to be cut to."""
     notes: tuple[str, ...] = ()
     """What was decided where the folder says nothing."""
+    heads: tuple[Head, ...] = ()
+    """What the model gives beside vectors, or instead."""
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """What the model gives, such as `vectors`, `scores`, `sparse`, `tokens`."""
+        own = ("vectors",) if self.steps else ()
+        return (*own, *(head.gives for head in self.heads))
 
     @property
     def pooling(self) -> Pooling:
-        """The first step."""
+        """The first step; only of a model that gives vectors."""
         first = self.steps[0]
         assert isinstance(first, Pooling), "a card without pooling: this is a bug"
         return first
@@ -56,7 +66,7 @@ class ModelCard:
     @property
     def normalised(self) -> bool:
         """Whether the vectors have length 1."""
-        return isinstance(self.steps[-1], Normalise)
+        return bool(self.steps) and isinstance(self.steps[-1], Normalise)
 
     def prompt(self, kind: str) -> str:
         """The text that the model wants put before a `document` or a `query`."""
@@ -80,13 +90,16 @@ def read_card(folder: Path, *, name: str | None = None) -> ModelCard:
     listed = parts.read_modules(folder)
     transformer = folder / listed[0].path
     config = _read_config(transformer)
-    notes: list[str] = []
-    if not (folder / "modules.json").is_file():
-        notes.append("no modules.json: mean pooling, as sentence-transformers does")
-    width = _width(config, transformer)
-    steps, dimensions = parts.read_steps(folder, listed[1:], width)
-    max_tokens, lower_case, note = _read_length(transformer, config)
     settings = read_json(folder / "config_sentence_transformers.json", missing={})
+    given = read_heads(folder, transformer, config, listed, settings)
+    notes = list(given.notes)
+    steps: tuple[Step, ...] = ()
+    dimensions = 0
+    if given.has_vectors:
+        if not (folder / "modules.json").is_file():
+            notes.append("no modules.json: mean pooling, as sentence-transformers does")
+        steps, dimensions = parts.read_steps(folder, listed[1:], _width(config, transformer))
+    max_tokens, lower_case, note = _read_length(transformer, config)
     card = ModelCard(
         folder=folder,
         name=name or folder.name,
@@ -101,6 +114,7 @@ def read_card(folder: Path, *, name: str | None = None) -> ModelCard:
         default_prompt_name=settings.get("default_prompt_name"),
         matryoshka=_matryoshka(settings, config, dimensions),
         notes=(*notes, *note),
+        heads=given.heads,
     )
     _check_prompts(card)
     return card
@@ -177,7 +191,7 @@ def _matryoshka(
 
 
 def _check_prompts(card: ModelCard) -> None:
-    if card.pooling.include_prompt or not any(card.prompts.values()):
+    if not card.steps or card.pooling.include_prompt or not any(card.prompts.values()):
         return
     raise ModelUnsupported(
         f"{card.folder}: include_prompt is false, so prompts would have to be left out of the "

@@ -11,8 +11,12 @@ from typing import Any
 from likewise.base.errors import ModelCorrupt, ModelUnsupported
 
 # Both spellings of the class path end in the class's name; only these packages are known.
-_PACKAGES = ("sentence_transformers.",)
-_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
+_PACKAGES = ("sentence_transformers.", "pylate.models.")
+_TRANSFORMERS = ("Transformer", "MLMTransformer")
+# What heads are made of; `models.heads` says which may follow which.
+_HEADS = ("SpladePooling", "MultiVectorMask", "LogitScore")
+_STEPS = ("Pooling", "Dense", "Normalize")
+_KNOWN = (*_TRANSFORMERS, *_STEPS, *_HEADS)
 _MODES = ("cls", "max", "mean", "lasttoken")
 # The classic format has a flag a mode; several are concatenated in this order.
 _CLASSIC_MODES: Mapping[str, str] = {
@@ -23,7 +27,7 @@ _CLASSIC_MODES: Mapping[str, str] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-_ACTIVATIONS: Mapping[str, str] = {
+ACTIVATIONS: Mapping[str, str] = {
     "torch.nn.modules.activation.Tanh": "tanh",
     "torch.nn.modules.activation.ReLU": "relu",
     "torch.nn.modules.activation.GELU": "gelu",
@@ -94,7 +98,7 @@ def read_modules(folder: Path) -> list[Module]:
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
         raise ModelCorrupt(f"{path} isn't a list of modules")
     modules = [_module(entry, path) for entry in entries]
-    if not modules or modules[0].kind != "Transformer":
+    if not modules or modules[0].kind not in _TRANSFORMERS:
         raise ModelUnsupported(f"{path}: the first module must be a Transformer")
     return modules
 
@@ -110,7 +114,7 @@ def read_steps(folder: Path, modules: Sequence[Module], width: int) -> tuple[tup
         return (Pooling(("mean",)),), width
     steps: list[Step] = []
     for module in modules:
-        if (module.kind == "Pooling") != (not steps) or module.kind == "Transformer":
+        if (module.kind == "Pooling") != (not steps) or module.kind not in _STEPS:
             raise ModelUnsupported(
                 f"{folder / 'modules.json'}: {' -> '.join(m.kind for m in modules)} after the "
                 "transformer isn't computed here; one Pooling must come first"
@@ -171,10 +175,10 @@ def _dense(folder: Path, width: int) -> tuple[Dense, int]:
     path = folder / "config.json"
     config = read_json(path)
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if activation not in _ACTIVATIONS:
+    if activation not in ACTIVATIONS:
         raise ModelUnsupported(
             f"{path}: activation {activation!r} isn't computed here; "
-            f"known: {', '.join(_ACTIVATIONS)}"
+            f"known: {', '.join(ACTIVATIONS)}"
         )
     names = {config.get(f"module_{side}_name") for side in ("input", "output")}
     if config.get("use_residual") or names - {None, "sentence_embedding"}:
@@ -187,5 +191,5 @@ def _dense(folder: Path, width: int) -> tuple[Dense, int]:
         raise ModelCorrupt(f"{path} doesn't say its in_features and out_features")
     if inputs != width:
         raise ModelCorrupt(f"{path} takes vectors of width {inputs}, those before it have {width}")
-    dense = Dense(folder, inputs, outputs, bool(config.get("bias", True)), _ACTIVATIONS[activation])
+    dense = Dense(folder, inputs, outputs, bool(config.get("bias", True)), ACTIVATIONS[activation])
     return dense, outputs

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 _SAYS_HOW = re.compile(
     r"(modules|config|config_sentence_transformers|sentence_\w+_config|router_config|tokenizer"
     r"|tokenizer_config|special_tokens_map|added_tokens|adapter_config|vocab)\.json"
-    r"|vocab\.txt|merges\.txt|artifact\.metadata"
+    r"|vocab\.txt|merges\.txt|artifact\.metadata|chat_template\.jinja|README\.md"
 )
 _WEIGHTS = re.compile(
     r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json"
