@@ -27,6 +27,10 @@ class Encoded:
     """int32, special tokens included, at most as many as the model reads."""
     total: int
     """How many there would have been without cutting."""
+    prompt: int = 0
+    """First tokens that stand for the prompt: those that a pooling may leave out."""
+    types: Ids | None = None
+    """int32, as many as `ids`: 1 in the second text of a pair; None when there is only one."""
 
     @property
     def truncated(self) -> bool:

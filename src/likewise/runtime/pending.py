@@ -57,7 +57,7 @@ class Pending:
             self._tokens[index] = len(one.ids)
             if one.truncated:
                 self._truncated.append(index)
-        return [Piece(one.ids, self, index) for index, one in enumerate(encoded, start)]
+        return [Piece(one.ids, self, index, one.prompt) for index, one in enumerate(encoded, start)]
 
     def deliver(self, index: int, vector: Vectors) -> None:
         """Input `index` has its vector."""
@@ -91,3 +91,5 @@ class Piece:
     ids: Ids
     pending: Pending
     index: int
+    prompt: int = 0
+    """First tokens that a pooling may leave out."""

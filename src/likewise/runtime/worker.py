@@ -71,7 +71,10 @@ class Worker:
         metrics.QUEUE_SECONDS.labels(*labels).observe(started - batch.queued_at)
         waiting = self._lanes.waiting_tokens(batch.lane)
         metrics.WAITING_TOKENS.labels(*labels).set(waiting)
-        packed = PackedBatch.of([piece.ids for piece in batch.pieces])
+        packed = PackedBatch.of(
+            [piece.ids for piece in batch.pieces],
+            prompts=[piece.prompt for piece in batch.pieces],
+        )
         vectors = self._forward(packed)["vectors"]
         seconds = monotonic() - started
         self._pace.saw_batch(packed.tokens, seconds)
