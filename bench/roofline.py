@@ -38,12 +38,18 @@ def model_flop(lengths: Sequence[int]) -> float:
 class Peak:
     """Matrix products alone, on every core, one thread a stream as the engine does."""
 
-    def __init__(self, rows: int, precision: str) -> None:
-        self.flop = float(rows * FLOP_PER_TOKEN)
+    def __init__(
+        self,
+        rows: int,
+        precision: str,
+        shapes: Sequence[tuple[int, int]] = SHAPES,
+        layers: int = LAYERS,
+    ) -> None:
+        self.flop = float(rows * 2 * layers * sum(i * o for i, o in shapes))
         threads = available_threads()
         pick = np.random.default_rng(0)
-        x = entry = opset.parameter([rows, WIDTH], np.float32)
-        for inputs, outputs in SHAPES * LAYERS:
+        x = entry = opset.parameter([rows, shapes[0][0]], np.float32)
+        for inputs, outputs in tuple(shapes) * layers:
             matrix = pick.normal(0, inputs**-0.5, (outputs, inputs)).astype(np.float32)
             x = opset.matmul(x, opset.constant(matrix), False, True)
         settings = {
@@ -52,7 +58,7 @@ class Peak:
             "INFERENCE_PRECISION_HINT": precision,
         }
         compiled = ov.Core().compile_model(ov.Model([x], [entry]), "CPU", settings)
-        values = pick.normal(size=(rows, WIDTH)).astype(np.float32)
+        values = pick.normal(size=(rows, shapes[0][0])).astype(np.float32)
         self._runs: list[Callable[[], Any]] = []
         for _ in range(threads):
             request = compiled.create_infer_request()
