@@ -76,6 +76,17 @@ class Weights:
         theirs = {f"{name}/{key}": entry for key, entry in part._entries.items()}
         return Weights(self._entries | theirs, {**self._maps, **part._maps})
 
+    def with_names(self, names: Mapping[str, str]) -> Weights:
+        """The same tensors, those in `names` under a second name: the new one to the one it has."""
+        return Weights(
+            self._entries | {new: self._entries[old] for new, old in names.items()}, self._maps
+        )
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a tensor; None when there is none of that name."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.shape
+
     def require(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that every tensor of `shapes` is there, in that shape, with finite numbers only.
 
@@ -148,6 +159,16 @@ def open_weights(folder: Path) -> Weights:
         maps[path] = _map(path)
         entries |= _read_header(path, maps[path])
     return Weights(entries, maps)
+
+
+def open_file(path: Path) -> Weights:
+    """The weights in one safetensors file.
+
+    Raises:
+        ModelCorrupt: it is cut short or contradicts itself.
+    """
+    mapped = _map(path)
+    return Weights(_read_header(path, mapped), {path: mapped})
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
