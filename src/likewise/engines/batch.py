@@ -115,6 +115,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def budget_tokens(self) -> int:
+        """Tokens of a batch beyond which more gain nothing."""
+        ...
+
+    @property
     def warm_lengths(self) -> tuple[int, ...]:
         """Lengths of single texts whose first run is slower, shortest first."""
         ...

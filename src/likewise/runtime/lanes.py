@@ -11,14 +11,17 @@ from typing import Literal
 from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import EngineError, Overloaded
 from likewise.runtime import pack
-from likewise.runtime.pace import QUIET_BUDGET, Pace
+from likewise.runtime.pace import Pace
 from likewise.runtime.pending import Piece
 
 Lane = Literal["interactive", "bulk"]
 LANES: tuple[Lane, ...] = ("interactive", "bulk")
 
 WINDOW_TEXTS = 512
-"""Texts that are sorted by length together."""
+"""Texts that are sorted by length together, at least."""
+_WINDOW_BATCHES = 4
+"""Batches of texts of ordinary length (`_ORDINARY` tokens) that a window holds, at least."""
+_ORDINARY = 32
 IN_A_ROW = 8
 """Interactive batches after which a waiting bulk batch has its turn."""
 
@@ -37,6 +40,7 @@ class Batch:
 class _Queue:
     """One lane: pieces as they came, and the window of them being worked off, longest first."""
 
+    window: int = WINDOW_TEXTS
     waiting: deque[tuple[Piece, float]] = field(default_factory=deque)
     staged: list[tuple[Piece, float]] = field(default_factory=list)
     tokens: int = 0
@@ -54,7 +58,7 @@ class _Queue:
         return []
 
     def _stage(self) -> None:
-        window = [self.waiting.popleft() for _ in range(min(WINDOW_TEXTS, len(self.waiting)))]
+        window = [self.waiting.popleft() for _ in range(min(self.window, len(self.waiting)))]
         order = pack.order([len(piece.ids) for piece, _ in window])
         self.staged = [window[index] for index in order]
 
@@ -75,7 +79,8 @@ class Lanes:
         self._pace = pace
         self._capacity = capacity_tokens
         self._clock = clock
-        self._queues: dict[Lane, _Queue] = {lane: _Queue() for lane in LANES}
+        window = max(WINDOW_TEXTS, _WINDOW_BATCHES * pace.largest // _ORDINARY)
+        self._queues: dict[Lane, _Queue] = {lane: _Queue(window) for lane in LANES}
         self._changed = threading.Condition()
         self._in_a_row = 0
         self._is_closed = False
@@ -145,7 +150,7 @@ class Lanes:
     def _next(self) -> Batch | None:
         lanes = LANES if self._in_a_row < IN_A_ROW else LANES[::-1]
         for lane in lanes:
-            budget = QUIET_BUDGET if lane == "interactive" else self._pace.budget()
+            budget = self._pace.largest if lane == "interactive" else self._pace.budget()
             queue = self._queues[lane]
             if taken := queue.next(min(budget, pack.share(queue.tokens, self._streams))):
                 self._in_a_row = self._in_a_row + 1 if lane == "interactive" else 0

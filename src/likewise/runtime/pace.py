@@ -7,7 +7,7 @@ import threading
 from likewise.base.clock import Clock, monotonic
 
 QUIET_BUDGET = 512
-"""Tokens of a bulk batch while no query comes; more gains nothing on a CPU, it leaves the cache."""
+"""Tokens of a bulk batch while no query comes, for an engine that doesn't say what suits it."""
 SMALLEST_BUDGET = 64
 HOLD_UP_SECONDS = 0.025
 """How long a bulk batch may hold a query up."""
@@ -18,8 +18,10 @@ _WEIGHT = 0.2
 class Pace:
     """Learns the engine's speed from the batches it did, and sizes the next one by it."""
 
-    def __init__(self, clock: Clock = monotonic) -> None:
+    def __init__(self, clock: Clock = monotonic, *, largest: int = QUIET_BUDGET) -> None:
+        """Never budget more than `largest` tokens: what the engine says is good for it."""
         self._clock = clock
+        self.largest = largest
         self._lock = threading.Lock()
         self._seconds_per_token: float | None = None
         self._last_query: float | None = None
@@ -41,8 +43,8 @@ class Pace:
         """Tokens for the next bulk batch."""
         last = self._last_query
         if last is None or self._clock() - last > QUIET_AFTER_SECONDS:
-            return QUIET_BUDGET
+            return self.largest
         if self._seconds_per_token is None:
             return SMALLEST_BUDGET
         fits = int(HOLD_UP_SECONDS / self._seconds_per_token)
-        return max(SMALLEST_BUDGET, min(QUIET_BUDGET, fits))
+        return max(SMALLEST_BUDGET, min(self.largest, fits))

@@ -123,7 +123,7 @@ class Service:
         self._engine = engine
         self._space = space
         self._check = check
-        pace = Pace()
+        pace = Pace(largest=engine.budget_tokens)
         self._lanes = Lanes(pace, capacity_tokens=capacity_tokens, streams=engine.streams)
         self._workers = [
             Worker(

@@ -53,6 +53,7 @@ class Gate:
     """An engine whose streams wait until they are let through; it gives ones."""
 
     name, precision, why, streams, warm_lengths = "gate", "f32", "a test", 1, ()
+    budget_tokens = 512
 
     def __init__(self) -> None:
         self.opened = threading.Event()
