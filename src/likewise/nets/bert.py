@@ -7,18 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from likewise.base.errors import ModelCorrupt, ModelUnsupported
+from likewise.nets.config import activation, number, size
 from likewise.nets.ops import Activation, Attention, Ops, Tensor
-
-# Names in a BERT's config.json; `gelu` is the exact function, the others its tanh approximation.
-ACTIVATIONS: Mapping[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_python": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +38,15 @@ class Bert:
         """
         _refuse_variants(config, where)
         net = cls(
-            vocabulary=_size(config, "vocab_size", where),
-            width=_size(config, "hidden_size", where),
-            layers=_size(config, "num_hidden_layers", where),
-            heads=_size(config, "num_attention_heads", where),
-            inner=_size(config, "intermediate_size", where),
-            positions=_size(config, "max_position_embeddings", where),
+            vocabulary=size(config, "vocab_size", where),
+            width=size(config, "hidden_size", where),
+            layers=size(config, "num_hidden_layers", where),
+            heads=size(config, "num_attention_heads", where),
+            inner=size(config, "intermediate_size", where),
+            positions=size(config, "max_position_embeddings", where),
             types=int(config.get("type_vocab_size", 2)),
-            activation=ACTIVATIONS[config.get("hidden_act", "gelu")],
-            epsilon=float(config.get("layer_norm_eps", 1e-12)),
+            activation=activation(config, "hidden_act", where, default="gelu"),
+            epsilon=number(config, "layer_norm_eps", where, default=1e-12),
         )
         if net.width % net.heads:
             raise ModelCorrupt(
@@ -120,19 +110,6 @@ def _refuse_variants(config: Mapping[str, Any], where: str) -> None:
         raise ModelUnsupported(
             f"{where}: position_embedding_type {position!r} isn't computed here; only 'absolute' is"
         )
-    activation = config.get("hidden_act", "gelu")
-    if activation not in ACTIVATIONS:
-        raise ModelUnsupported(
-            f"{where}: hidden_act {activation!r} isn't computed here; known: "
-            f"{', '.join(sorted(ACTIVATIONS))}"
-        )
     for key in ("is_decoder", "add_cross_attention"):
         if config.get(key):
             raise ModelUnsupported(f"{where}: {key} is set; only encoders are computed here")
-
-
-def _size(config: Mapping[str, Any], key: str, where: str) -> int:
-    value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ModelCorrupt(f"{where}: {key} must be a positive whole number, not {value!r}")
-    return value

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from likewise.base.errors import ModelUnsupported
-from likewise.nets.bert import ACTIVATIONS
+from likewise.nets.config import ACTIVATIONS
 from likewise.nets.ops import Activation, Ops, PoolingMode, Tensor
 
 DECODERS = ("gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
