@@ -42,6 +42,7 @@ def test_contracts_are_kept(copy: Path) -> None:
         ("text/chunk.py", "def f() -> None:\n    import likewise.binding.worker"),
         ("binding/plan.py", "import likewise.stores.sqlite"),
         ("vectors/norm.py", "import torch"),
+        ("engines/spread.py", "import torch"),
         ("runtime/pack.py", "import starlette"),
         ("stores/memory.py", "import likewise.stores.sqlite"),
     ],

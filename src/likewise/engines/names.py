@@ -4,4 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-ENGINES: Mapping[str, str] = {"openvino": "likewise.engines.openvino:OpenVinoEngine"}
+ENGINES: Mapping[str, str] = {
+    "openvino": "likewise.engines.openvino:OpenVinoEngine",
+    "torch": "likewise.engines.torch_packed:TorchPackedEngine",
+}
+
+EXTRAS: Mapping[str, str] = {"torch": "torch", "transformers": "torch-any"}
+"""Packages that an engine may find missing, and the extra that installs each."""
