@@ -1,0 +1,155 @@
+"""Two texts as a cross-encoder reads them: together, each cut as far as it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likewise.base.errors import InputError, ModelCorrupt
+from likewise.models.parts import read_json
+from likewise.models.tokenize import Encoded
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from likewise.models.card import ModelCard
+    from likewise.models.heads import Scores
+    from likewise.models.template import Template
+    from likewise.models.tokenize import Ids, Tokenizer
+
+# Tokenizer classes of transformers that say nothing of types, whatever their files do.
+_TYPELESS = ("Roberta", "XLMRoberta", "Camembert", "DistilBert", "MPNet")
+_TYPED = ("bert", "electra")
+# Two texts that share no token, to see what of a template stays the same.
+_FILLERS = ("0", "1 2 3 4")
+
+
+class PairTokenizer:
+    """Encodes pairs for one model. Safe to use from several threads."""
+
+    def __init__(self, card: ModelCard, head: Scores, tokenizer: Tokenizer) -> None:
+        """Raises `ModelCorrupt` when the tokenizer gives types that the model hasn't got."""
+        settings = read_json(card.transformer / "tokenizer_config.json", missing={})
+        self._inner: tokenizers.Tokenizer = tokenizer.inner
+        self._limit = card.max_tokens
+        self._template = head.template
+        self._cuts_left = settings.get("truncation_side") == "left"
+        self._has_types = _has_types(settings)
+        probe = self.encode([("a", "b")])[0]
+        types = int(card.config.get("type_vocab_size", 2))
+        highest = 0 if probe.types is None else int(probe.types.max(initial=0))
+        if card.architecture in _TYPED and highest >= types:
+            raise ModelCorrupt(
+                f"{card.transformer}: the tokenizer gives token type {highest}, and the model has "
+                f"only {types} (type_vocab_size)"
+            )
+
+    def encode(
+        self, pairs: Sequence[tuple[str, str]], *, prompt: str = "", first: int = 0
+    ) -> list[Encoded]:
+        """Each pair as the model reads it, at most as long as the model reads.
+
+        `prompt` goes before the first text, or into the template as its instruction. What is too
+        long loses tokens of its longer text first, as transformers' `longest_first` does; what is
+        written into a template loses its end, and the template's own end is put back.
+
+        Raises:
+            InputError: an item isn't two texts, or holds a lone surrogate; its position is named.
+        """
+        checked = [_pair(pair, index) for index, pair in enumerate(pairs, first)]
+        if self._template is not None:
+            return self._written(checked, self._template, prompt)
+        found = self._inner.encode_batch([(prompt + a, b) for a, b in checked])
+        return [self._cut(one) for one in found]
+
+    def _written(
+        self, pairs: Sequence[tuple[str, str]], template: Template, prompt: str
+    ) -> list[Encoded]:
+        texts = [template.write(query, document, prompt) for query, document in pairs]
+        encoded = []
+        for one in self._inner.encode_batch_fast(texts, add_special_tokens=False):
+            ids = np.asarray(one.ids, np.int32)
+            total = len(ids)
+            if total > self._limit:
+                end = self._template_end(template, prompt)[-self._limit :]
+                ids = np.concatenate([ids[: self._limit - len(end)], end])
+            encoded.append(Encoded(ids, total))
+        return encoded
+
+    def _template_end(self, template: Template, prompt: str) -> Ids:
+        """The tokens that end every text of the template."""
+        texts = [template.write(filler, filler, prompt) for filler in _FILLERS]
+        one, other = (
+            np.asarray(found.ids, np.int32)
+            for found in self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        )
+        shorter = min(len(one), len(other))
+        differs = np.flatnonzero(one[::-1][:shorter] != other[::-1][:shorter])
+        count = int(differs[0]) if len(differs) else 0
+        return one[len(one) - count :]
+
+    def _cut(self, found: tokenizers.Encoding) -> Encoded:
+        ids = np.asarray(found.ids, np.int32)
+        types = np.asarray(found.type_ids, np.int32)
+        if not self._has_types:
+            types = np.zeros_like(types)
+        total = len(ids)
+        if total > self._limit:
+            kept = self._kept(found.sequence_ids)
+            ids, types = ids[kept], types[kept]
+        return Encoded(ids, total, types=types)
+
+    def _kept(self, sequence_ids: Sequence[int | None]) -> Any:
+        """Which tokens stay: bool, one each."""
+        of = np.array([-1 if text is None else text for text in sequence_ids])
+        kept = of == -1
+        room = self._limit - int(kept.sum())
+        counts = longest_first(int((of == 0).sum()), int((of == 1).sum()), room)
+        for text, count in enumerate(counts):
+            places = np.flatnonzero(of == text)
+            kept[places[len(places) - count :] if self._cuts_left else places[:count]] = True
+        return kept
+
+
+def longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of two texts stay where there is `room` for so many: the longer gives way.
+
+    As the tokenizers library cuts a pair (`TruncationStrategy::LongestFirst`): the shorter keeps
+    all it has if the other is the longer by enough, else each gets half, the second the odd one.
+    """
+    if first + second <= room:
+        return first, second
+    room = max(room, 0)
+    shorter = min(first, second)
+    longer = max(shorter, room - shorter) if shorter <= room else shorter
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return (longer, shorter) if first > second else (shorter, longer)
+
+
+def _pair(pair: Any, index: int) -> tuple[str, str]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise InputError(f"input {index} isn't a pair of texts", param="input")
+    for text in pair:
+        if not isinstance(text, str):
+            raise InputError(
+                f"input {index} must be two texts, not a {type(text).__name__}", param="input"
+            )
+        try:
+            text.encode()
+        except UnicodeEncodeError as broken:
+            raise InputError(
+                f"input {index} isn't valid Unicode: a lone surrogate at character {broken.start}",
+                param="input",
+            ) from broken
+    return pair[0], pair[1]
+
+
+def _has_types(settings: dict[str, Any]) -> bool:
+    given = settings.get("model_input_names")
+    if given is not None:
+        return "token_type_ids" in given
+    return not str(settings.get("tokenizer_class", "")).startswith(_TYPELESS)
