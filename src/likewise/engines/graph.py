@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic
 
 from likewise.base.errors import ModelUnsupported
 from likewise.base.names import resolve
-from likewise.models.card import Dense, ModelCard, Pooling
+from likewise.engines.heads import head_outputs, reads_pairs, with_heads
+from likewise.engines.steps import follow, with_steps
+from likewise.models.card import ModelCard
 from likewise.models.weights import Weights, open_weights
 from likewise.nets.names import NETS
-from likewise.nets.ops import Activation, Net, Ops, PoolingMode, Tensor
+from likewise.nets.ops import Net, Ops, Tensor
 
 if TYPE_CHECKING:
     from likewise.engines.batch import Output
@@ -42,39 +44,24 @@ def outputs(card: ModelCard, net: Net, ops: Ops[Tensor]) -> dict[Output, Tensor]
 
     An engine that computes at once, not through a graph, comes here for every batch.
     """
-    x = net.forward(ops)
-    for step in card.steps:
-        if isinstance(step, Pooling):
-            rows = [ops.pool(x, _mode(mode)) for mode in step.modes]
-            x = rows[0] if len(rows) == 1 else ops.concat(rows)
-        elif isinstance(step, Dense):
-            x = ops.linear(x, [f"{step.folder.name}/linear"])
-            x = ops.activate(x, cast("Activation", step.activation))
-        else:
-            x = ops.normalise(x)
-    return {"vectors": x}
+    states = net.forward(ops, pairs=reads_pairs(card))
+    given = head_outputs(card, ops, states)
+    if card.steps:
+        given["vectors"] = follow(card.steps, ops, states)
+    return given
 
 
 def prepare(card: ModelCard) -> tuple[Net, Weights]:
     """The architecture of `card`, and all its weights, checked against what it asks for.
 
     The weights of module `2_Dense` are named `2_Dense/linear.weight` and so on.
+
+    Raises:
+        ModelUnsupported: the architecture isn't written here.
+        ModelCorrupt: the weights don't fit the configuration.
     """
     kind = resolve(card.architecture, NETS, what="architecture", error=ModelUnsupported)
     net: Any = kind.read(card.config, where=str(card.transformer / "config.json"))
     weights = open_weights(card.transformer).without_prefix(net.probe, net.prefixes)
     weights.require(net.shapes())
-    for step in card.steps:
-        if isinstance(step, Dense):
-            part = open_weights(step.folder)
-            shapes: dict[str, tuple[int, ...]] = {"linear.weight": (step.outputs, step.inputs)}
-            if step.bias:
-                shapes["linear.bias"] = (step.outputs,)
-            part.require(shapes)
-            weights = weights.with_part(step.folder.name, part)
-    return net, weights
-
-
-def _mode(mode: str) -> PoolingMode:
-    assert mode in get_args(PoolingMode), "the card let an unknown pooling through: this is a bug"
-    return cast("PoolingMode", mode)
+    return net, with_heads(card, net, with_steps(card.steps, weights))

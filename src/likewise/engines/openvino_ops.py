@@ -21,6 +21,8 @@ T = TypeVar("T")
 _MASKED = np.float32(-1e9)
 # As in torch.nn.functional.normalize, which adds nothing to longer rows.
 SHORTEST = 1e-12
+# Klambauer et al., Self-Normalizing Neural Networks (2017).
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 class OpenVinoOps(Ops[Any]):
@@ -32,6 +34,10 @@ class OpenVinoOps(Ops[Any]):
         self._longest = longest
         self._made: dict[Hashable, Any] = {}
         self.inputs: dict[str, Any] = {}
+
+    def release(self) -> None:
+        """Let the pages of weights go that were read; they come back when they are read again."""
+        self._weights.release()
 
     def tokens(self) -> Any:
         """Token ids, int [tokens]."""
@@ -89,8 +95,8 @@ class OpenVinoOps(Ops[Any]):
 
     def linear(self, x: Any, names: Sequence[str]) -> Any:
         """Products with several layers side by side, as one product."""
-        matrix = _joined([self._weights[f"{name}.weight"] for name in names])
-        y = opset.matmul(x, self._constant(matrix), False, True)
+        parts = [self._weights[f"{name}.weight"] for name in names]
+        y = opset.matmul(x, self._matrix(parts, key=" ".join(names)), False, True)
         biased = [f"{name}.bias" in self._weights for name in names]
         if not any(biased):
             return y
@@ -107,8 +113,11 @@ class OpenVinoOps(Ops[Any]):
     def project(self, x: Any, table: str, rows: Sequence[int] | None = None) -> Any:
         """Products with rows of a weight."""
         matrix = self._weights[table]
-        chosen = matrix if rows is None else np.array(matrix[list(rows)])
-        return opset.matmul(x, self._constant(chosen), False, True)
+        if rows is not None:
+            chosen = self._matrix([np.array(matrix[list(rows)])])
+        else:
+            chosen = self._matrix([matrix], key=table)
+        return opset.matmul(x, chosen, False, True)
 
     def shift(self, x: Any, name: str) -> Any:
         """A weight added to every row."""
@@ -179,8 +188,9 @@ class OpenVinoOps(Ops[Any]):
         """One row for each text."""
         if mode == "lasttoken":
             return opset.gather(x, self._input("last", [-1], np.int32), _int(0))
-        if mode == "cls" and not skip_prompt:
-            return opset.gather(x, self._input("first", [-1], np.int32), _int(0))
+        if mode == "cls":
+            begin = self._input("begin" if skip_prompt else "first", [-1], np.int32)
+            return opset.gather(x, begin, _int(0))
         flat = self._input("pooled" if skip_prompt else "mask", [-1, -1], np.float32)
         slots = opset.gather(x, self._slots(), _int(0))
         mask = opset.unsqueeze(flat, _ints(2))
@@ -206,6 +216,11 @@ class OpenVinoOps(Ops[Any]):
     def normalise(self, x: Any) -> Any:
         """Rows scaled to length 1."""
         return opset.normalize_l2(x, _ints(1), SHORTEST**2, "max")
+
+    def _matrix(self, parts: Sequence[Vectors], *, key: str | None = None) -> Any:
+        """What multiplies: matrices one above the other; `key` names a table used elsewhere too."""
+        del key
+        return self._constant(_joined(parts))
 
     def _constant(self, values: Vectors) -> Any:
         # Shared memory: the graph reads the mapped file, and the weights aren't held twice.
@@ -355,4 +370,16 @@ _ACTIVATIONS: dict[Activation, Callable[[Any], Any]] = {
     "silu": opset.swish,
     "sigmoid": opset.sigmoid,
     "identity": lambda x: x,
+    "elu": lambda x: opset.elu(x, 1.0),
+    "hardsigmoid": lambda x: opset.hard_sigmoid(x, _float(1 / 6), _float(0.5)),
+    "hardswish": opset.hswish,
+    "hardtanh": lambda x: opset.clamp(x, -1.0, 1.0),
+    "leaky_relu": lambda x: opset.prelu(x, _float(0.01)),
+    "log_sigmoid": lambda x: opset.negative(opset.softplus(opset.negative(x))),
+    "mish": opset.mish,
+    "relu6": lambda x: opset.clamp(x, 0.0, 6.0),
+    "selu": lambda x: opset.selu(x, _float(_SELU_ALPHA), _float(_SELU_SCALE)),
+    "softplus": opset.softplus,
+    "softsign": lambda x: opset.softsign(x),
+    "tanhshrink": lambda x: opset.subtract(x, opset.tanh(x)),
 }

@@ -45,6 +45,8 @@ class Spread:
     """[L]: 0, 1, 2, ..."""
     pooled: Floats
     """[B, L]: `mask` without the tokens of a prompt that pooling leaves out."""
+    begin: Ints
+    """[B]: each text's first token after its prompt; the first of all if nothing follows it."""
 
     @classmethod
     def of(cls, batch: PackedBatch) -> Spread:
@@ -75,6 +77,7 @@ class Spread:
             types=_padded(types, tokens),
             places=places,
             pooled=_without_prompts(rectangle, batch, places),
+            begin=_padded(_beginnings(batch, counts), texts),
         )
 
 
@@ -99,6 +102,13 @@ def _without_prompts(mask: Floats, batch: PackedBatch, places: Ints) -> Floats:
         return mask
     begins = _padded(batch.prompts, len(mask))
     return np.where(places[None] < begins[:, None], np.float32(0), mask)
+
+
+def _beginnings(batch: PackedBatch, counts: Ints) -> Ints:
+    first = batch.cumulative[:-1]
+    if batch.prompts is None:
+        return first
+    return np.where(batch.prompts < counts, first + batch.prompts, first)
 
 
 def _padded(values: Ints, size: int) -> Ints:

@@ -100,7 +100,7 @@ def read_card(folder: Path, *, name: str | None = None) -> ModelCard:
             notes.append("no modules.json: mean pooling, as sentence-transformers does")
         steps, dimensions = parts.read_steps(folder, listed[1:], _width(config, transformer))
     max_tokens, lower_case, note = _read_length(transformer, config)
-    card = ModelCard(
+    return ModelCard(
         folder=folder,
         name=name or folder.name,
         transformer=transformer,
@@ -116,8 +116,6 @@ def read_card(folder: Path, *, name: str | None = None) -> ModelCard:
         notes=(*notes, *note),
         heads=given.heads,
     )
-    _check_prompts(card)
-    return card
 
 
 def _read_config(transformer: Path) -> dict[str, Any]:
@@ -188,15 +186,6 @@ def _matryoshka(
 ) -> tuple[int, ...]:
     declared = settings.get("matryoshka_dimensions") or config.get("matryoshka_dimensions") or ()
     return tuple(sorted({int(n) for n in declared if 0 < int(n) < dimensions}))
-
-
-def _check_prompts(card: ModelCard) -> None:
-    if not card.steps or card.pooling.include_prompt or not any(card.prompts.values()):
-        return
-    raise ModelUnsupported(
-        f"{card.folder}: include_prompt is false, so prompts would have to be left out of the "
-        "pooling; that isn't computed here"
-    )
 
 
 __all__ = ["Dense", "ModelCard", "Normalise", "Pooling", "Step", "read_card"]

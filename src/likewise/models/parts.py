@@ -15,9 +15,8 @@ _PACKAGES = ("sentence_transformers.", "pylate.models.")
 _TRANSFORMERS = ("Transformer", "MLMTransformer")
 # What heads are made of; `models.heads` says which may follow which.
 _HEADS = ("SpladePooling", "MultiVectorMask", "LogitScore")
-_STEPS = ("Pooling", "Dense", "Normalize")
+_STEPS = ("Pooling", "Dense", "LayerNorm", "Normalize", "Dropout")
 _KNOWN = (*_TRANSFORMERS, *_STEPS, *_HEADS)
-_MODES = ("cls", "max", "mean", "lasttoken")
 # The classic format has a flag a mode; several are concatenated in this order.
 _CLASSIC_MODES: Mapping[str, str] = {
     "pooling_mode_cls_token": "cls",
@@ -27,14 +26,40 @@ _CLASSIC_MODES: Mapping[str, str] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
-ACTIVATIONS: Mapping[str, str] = {
-    "torch.nn.modules.activation.Tanh": "tanh",
-    "torch.nn.modules.activation.ReLU": "relu",
-    "torch.nn.modules.activation.GELU": "gelu",
-    "torch.nn.modules.activation.SiLU": "silu",
-    "torch.nn.modules.activation.Sigmoid": "sigmoid",
-    "torch.nn.modules.linear.Identity": "identity",
+# Names of torch's classes; sentence-transformers writes the class and makes it with no arguments,
+# so that each has the parameters torch gives it by itself. Those with weights aren't here.
+_TORCH_ACTIVATIONS: Mapping[str, str] = {
+    "CELU": "elu",
+    "ELU": "elu",
+    "GELU": "gelu",
+    "Hardsigmoid": "hardsigmoid",
+    "Hardswish": "hardswish",
+    "Hardtanh": "hardtanh",
+    "Identity": "identity",
+    "LeakyReLU": "leaky_relu",
+    "LogSigmoid": "log_sigmoid",
+    "Mish": "mish",
+    "ReLU": "relu",
+    "ReLU6": "relu6",
+    "SELU": "selu",
+    "SiLU": "silu",
+    "Sigmoid": "sigmoid",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Tanh": "tanh",
+    "Tanhshrink": "tanhshrink",
 }
+ACTIVATIONS: Mapping[str, str] = {
+    f"{package}.{name}": ours
+    for name, ours in _TORCH_ACTIVATIONS.items()
+    for package in (
+        "torch.nn.modules.linear" if name == "Identity" else "torch.nn.modules.activation",
+        "torch.nn",
+    )
+}
+"""Activations as files name them, and what `nets.ops` calls them."""
+_VECTORS = "sentence_embedding"
+_LAYER_NORM_EPSILON = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +87,32 @@ class Dense:
     outputs: int
     bias: bool
     activation: str
+    residual: bool = False
+    """What went in is added to what comes out, through `residual.weight` if the widths differ."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Its weights."""
+        found: dict[str, tuple[int, ...]] = {"linear.weight": (self.outputs, self.inputs)}
+        if self.bias:
+            found["linear.bias"] = (self.outputs,)
+        if self.residual and self.inputs != self.outputs:
+            found["residual.weight"] = (self.outputs, self.inputs)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNorm:
+    """Rows normalised over their width, scaled and shifted; the weights are in `folder`."""
+
+    folder: Path
+    width: int
+    epsilon: float = _LAYER_NORM_EPSILON
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Its weights."""
+        return {"norm.weight": (self.width,), "norm.bias": (self.width,)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +120,7 @@ class Normalise:
     """Rows scaled to length 1."""
 
 
-Step = Pooling | Dense | Normalise
+Step = Pooling | Dense | LayerNorm | Normalise
 
 
 def read_json(path: Path, *, missing: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -125,8 +176,12 @@ def read_steps(folder: Path, modules: Sequence[Module], width: int) -> tuple[tup
             step, width = _pooling(path / "config.json", width)
         elif module.kind == "Dense":
             step, width = _dense(path, width)
+        elif module.kind == "LayerNorm":
+            step = _layer_norm(path, width)
+        elif module.kind == "Normalize":
+            step = _normalise(path)
         else:
-            step = Normalise()
+            continue  # Dropout only acts while a model is trained
         steps.append(step)
     return tuple(steps), width
 
@@ -147,6 +202,11 @@ def _module(entry: Mapping[str, Any], path: Path) -> Module:
         raise ModelUnsupported(
             f"{path}: module {kind!r} isn't computed here; known: {', '.join(_KNOWN)}"
         )
+    if entry.get("kwargs"):
+        raise ModelUnsupported(
+            f"{path}: module {kind!r} wants {entry['kwargs']} with every text, which isn't "
+            "computed here"
+        )
     if not isinstance(where, str) or Path(where).is_absolute() or ".." in Path(where).parts:
         raise ModelCorrupt(f"{path}: module path {where!r} leads out of the folder")
     return Module(name, where)
@@ -157,13 +217,16 @@ def _pooling(path: Path, width: int) -> tuple[Pooling, int]:
     if "pooling_mode" in config:
         given = config["pooling_mode"]
         modes = [given] if isinstance(given, str) else list(given or ())
-    else:
+    elif _CLASSIC_MODES.keys() & config.keys():
         modes = [mode for flag, mode in _CLASSIC_MODES.items() if config.get(flag)]
-    unknown = [mode for mode in modes if mode not in _MODES]
+    else:
+        modes = ["mean"]
+    known = tuple(_CLASSIC_MODES.values())
+    unknown = [mode for mode in modes if mode not in known]
     if unknown or not modes:
         raise ModelUnsupported(
             f"{path}: pooling {unknown or 'of no kind'} isn't computed here; "
-            f"known: {', '.join(_MODES)}"
+            f"known: {', '.join(known)}"
         )
     written = config.get("embedding_dimension", config.get("word_embedding_dimension", width))
     if written != width:
@@ -178,18 +241,46 @@ def _dense(folder: Path, width: int) -> tuple[Dense, int]:
     if activation not in ACTIVATIONS:
         raise ModelUnsupported(
             f"{path}: activation {activation!r} isn't computed here; "
-            f"known: {', '.join(ACTIVATIONS)}"
+            f"known: {', '.join(_TORCH_ACTIVATIONS)} of torch.nn"
         )
-    names = {config.get(f"module_{side}_name") for side in ("input", "output")}
-    if config.get("use_residual") or names - {None, "sentence_embedding"}:
-        raise ModelUnsupported(
-            f"{path}: a Dense with use_residual, or on anything but sentence_embedding, "
-            "isn't computed here"
-        )
+    _require_vectors(config, path)
     inputs, outputs = config.get("in_features"), config.get("out_features")
     if not isinstance(inputs, int) or not isinstance(outputs, int) or outputs < 1:
         raise ModelCorrupt(f"{path} doesn't say its in_features and out_features")
     if inputs != width:
         raise ModelCorrupt(f"{path} takes vectors of width {inputs}, those before it have {width}")
-    dense = Dense(folder, inputs, outputs, bool(config.get("bias", True)), ACTIVATIONS[activation])
+    dense = Dense(
+        folder,
+        inputs,
+        outputs,
+        bool(config.get("bias", True)),
+        ACTIVATIONS[activation],
+        bool(config.get("use_residual", False)),
+    )
     return dense, outputs
+
+
+def _layer_norm(folder: Path, width: int) -> LayerNorm:
+    path = folder / "config.json"
+    written = read_json(path).get("dimension")
+    if written != width:
+        raise ModelCorrupt(
+            f"{path} normalises vectors of width {written}, those before it have {width}"
+        )
+    return LayerNorm(folder, width)
+
+
+def _normalise(folder: Path) -> Normalise:
+    # The folder needn't exist: up to 5.3 there was nothing to write in it.
+    path = folder / "config.json"
+    _require_vectors(read_json(path, missing={}), path)
+    return Normalise()
+
+
+def _require_vectors(config: Mapping[str, Any], path: Path) -> None:
+    sides = {config.get(f"module_{side}_name") for side in ("input", "output")}
+    others = sorted(str(side) for side in sides - {None, _VECTORS})
+    if others:
+        raise ModelUnsupported(
+            f"{path}: a module between {_VECTORS} and {', '.join(others)} isn't computed here"
+        )

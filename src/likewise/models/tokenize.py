@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tokenizers
+from tokenizers import normalizers
 
-from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound
+from likewise.base.errors import InputError, ModelCorrupt
+from likewise.models.parts import read_json
+from likewise.models.vocabulary import open_tokenizer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from likewise.models.card import ModelCard
 
     Ids = npt.NDArray[np.int32]
+
+# Prompts are few; a caller who makes one up for every request shouldn't fill the memory.
+_PROMPTS_REMEMBERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +48,7 @@ class Tokenizer:
     """A model's tokenizer. Safe to use from several threads."""
 
     def __init__(self, card: ModelCard) -> None:
-        path = card.transformer / "tokenizer.json"
-        if not path.is_file():
-            raise ModelNotFound(f"{card.transformer} has no tokenizer.json")
-        try:
-            self._inner = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as broken:  # the library raises bare Exception
-            raise ModelCorrupt(f"{path} isn't a tokenizer: {broken}") from broken
+        self._inner = open_tokenizer(card.transformer, card.architecture)
         # The file carries the cutting and padding of whoever saved it; sentence-transformers
         # overrides both, and left in place they would cut at 128 and pad every text.
         self._inner.no_truncation()
@@ -57,15 +57,24 @@ class Tokenizer:
             _lower(self._inner)
         self.max_tokens = card.max_tokens
         self.vocabulary = self._inner.get_vocab_size(with_added_tokens=True)
-        empty = self._inner.encode("")
-        head = self._inner.encode("a").special_tokens_mask
-        count = head.index(0) if 0 in head else len(empty.ids)
-        self._head = np.asarray(empty.ids[:count], np.int32)
-        self._tail = np.asarray(empty.ids[count:], np.int32)
-        if self.max_tokens <= len(empty.ids):
+        self._head, self._tail = _around(self._inner)
+        self._specials = {
+            index
+            for index, token in self._inner.get_added_tokens_decoder().items()
+            if token.special
+        }
+        settings = read_json(card.transformer / "tokenizer_config.json", missing={})
+        self._cuts_front = settings.get("truncation_side") == "left"
+        self._prompt_lengths: dict[str, int] = {}
+        if self.max_tokens <= len(self._head) + len(self._tail):
             raise ModelCorrupt(
                 f"{card.transformer}: a limit of {self.max_tokens} tokens leaves no room for text"
             )
+
+    @property
+    def inner(self) -> tokenizers.Tokenizer:
+        """The library's own tokenizer, which neither cuts nor pads."""
+        return self._inner
 
     def encode_inputs(
         self,
@@ -85,17 +94,22 @@ class Tokenizer:
         return self.encode(inputs, prompt=prompt, first=first)  # type: ignore[arg-type]
 
     def encode(self, texts: Sequence[str], *, prompt: str = "", first: int = 0) -> list[Encoded]:
-        """Each text, after `prompt`, as token ids; stripped of space at both ends first.
+        """Each text, after `prompt`, as token ids.
 
         Raises:
-            InputError: an item isn't a text, or holds a lone surrogate; its position is named.
+            InputError: an item isn't a text, holds a lone surrogate, or has no tokens; its
+                position is named.
         """
-        stripped = [(prompt + text).strip() for text in _texts(texts, first)]
+        whole = [prompt + text for text in _texts(texts, first)]
         try:
-            found = self._inner.encode_batch_fast(stripped)
+            found = self._inner.encode_batch_fast(whole)
         except (TypeError, UnicodeEncodeError) as broken:
-            raise _unreadable(stripped, first, broken) from broken
-        return [self._cut(np.asarray(one.ids, np.int32)) for one in found]
+            raise _unreadable(whole, first, broken) from broken
+        count = self._prompt_length(prompt)
+        return [
+            self._cut(np.asarray(one.ids, np.int32), index, count)
+            for index, one in enumerate(found, first)
+        ]
 
     def encode_ids(
         self, texts: Sequence[Sequence[int]], *, prompt: str = "", first: int = 0
@@ -108,11 +122,20 @@ class Tokenizer:
         before = np.concatenate([self._head, self._prompt_ids(prompt)])
         encoded = []
         for index, given in enumerate(texts, first):
-            ids = self._checked(given, index)
+            ids, count = self._checked(given, index), 0
             if not self._has_specials(ids):
                 ids = np.concatenate([before, ids, self._tail])
-            encoded.append(self._cut(ids))
+                count = len(before) if prompt else 0
+            encoded.append(self._cut(ids, index, count))
         return encoded
+
+    def shortened(self, one: Encoded, limit: int | None) -> Encoded:
+        """`one` cut to `limit` tokens, where there is a limit and it is longer."""
+        if limit is None or len(one.ids) <= limit:
+            return one
+        tail = self._tail[-limit:]
+        ids = np.concatenate([one.ids[: limit - len(tail)], tail])
+        return replace(one, ids=ids, prompt=min(one.prompt, len(ids)))
 
     def overhead(self, prompt: str) -> int:
         """Tokens that the special ones and `prompt` take of what the model reads."""
@@ -135,11 +158,39 @@ class Tokenizer:
         ids = self._inner.encode(prompt, add_special_tokens=False).ids
         return np.asarray(ids, np.int32)
 
-    def _cut(self, ids: Ids) -> Encoded:
-        if len(ids) <= self.max_tokens:
-            return Encoded(ids, len(ids))
-        kept = ids[: self.max_tokens - len(self._tail)]
-        return Encoded(np.concatenate([kept, self._tail]), len(ids))
+    def _prompt_length(self, prompt: str) -> int:
+        """Tokens of `prompt` alone without the special one at its end: sentence-transformers' rule.
+
+        It is the count that matters there, even where prompt and text share a token.
+        """
+        if not prompt:
+            return 0
+        known = self._prompt_lengths.get(prompt)
+        if known is None:
+            try:
+                ids = self._inner.encode(prompt).ids[: self.max_tokens]
+            except (TypeError, UnicodeEncodeError) as broken:
+                raise InputError(f"the prompt can't be tokenised: {broken}", param="prompt") from (
+                    broken
+                )
+            ends = len(self._tail) > 0 or (bool(ids) and ids[-1] in self._specials)
+            known = len(ids) - int(ends)
+            if len(self._prompt_lengths) < _PROMPTS_REMEMBERED:
+                self._prompt_lengths[prompt] = known
+        return known
+
+    def _cut(self, ids: Ids, index: int, prompt: int) -> Encoded:
+        if not len(ids):
+            raise InputError(
+                f"input {index} is empty: this model's tokenizer gives it no tokens", param="input"
+            )
+        total = len(ids)
+        if total > self.max_tokens and self._cuts_front:
+            head = ids[: len(self._head)]
+            ids = np.concatenate([head, ids[total - self.max_tokens + len(head) :]])
+        elif total > self.max_tokens:
+            ids = np.concatenate([ids[: self.max_tokens - len(self._tail)], self._tail])
+        return Encoded(ids, total, min(prompt, len(ids)))
 
     def _checked(self, given: Sequence[int], index: int) -> Ids:
         if isinstance(given, str | bytes) or not isinstance(given, Sequence | np.ndarray):
@@ -162,6 +213,17 @@ class Tokenizer:
             np.array_equal(ids[:head], self._head)
             and np.array_equal(ids[len(ids) - tail :], self._tail)
         )
+
+
+def _around(inner: tokenizers.Tokenizer) -> tuple[Ids, Ids]:
+    """The special tokens before and after every text, int32."""
+    empty = inner.encode("").ids
+    for probe in ("a", "1", ".", "\u7684"):
+        mask = inner.encode(probe).special_tokens_mask
+        if 0 in mask:
+            count = mask.index(0)
+            return np.asarray(empty[:count], np.int32), np.asarray(empty[count:], np.int32)
+    return np.asarray(empty, np.int32), np.zeros(0, np.int32)
 
 
 def _texts(texts: Sequence[str], first: int) -> list[str]:
@@ -188,7 +250,11 @@ def _unreadable(texts: Sequence[str], first: int, why: Exception) -> InputError:
 
 def _lower(inner: tokenizers.Tokenizer) -> None:
     """Lower-case first of all, as sentence-transformers does for `do_lower_case`."""
-    lower = tokenizers.normalizers.Lowercase()
     before = inner.normalizer
-    steps = [lower] if before is None else [lower, before]
-    inner.normalizer = tokenizers.normalizers.Sequence(steps)
+    steps: list[Any] = [before]
+    if isinstance(before, normalizers.Sequence):
+        steps = list(cast("Any", before))
+    if any(isinstance(step, normalizers.Lowercase) for step in steps):
+        return
+    kept = [step for step in steps if step is not None]
+    inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])

@@ -6,7 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "tanh", "silu", "sigmoid", "identity"]
+Activation = Literal[
+    "gelu",
+    "gelu_tanh",
+    "relu",
+    "tanh",
+    "silu",
+    "sigmoid",
+    "identity",
+    "elu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "log_sigmoid",
+    "mish",
+    "relu6",
+    "selu",
+    "softplus",
+    "softsign",
+    "tanhshrink",
+]
+"""As torch defines them, with the parameters torch gives them when it is told none."""
 PoolingMode = Literal[
     "cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken", "sum"
 ]
@@ -187,7 +208,11 @@ class Ops(Protocol[Tensor]):
         ...
 
     def pool(self, x: Tensor, mode: PoolingMode, *, skip_prompt: bool = False) -> Tensor:
-        """One row for each text, [texts, width]; `skip_prompt` leaves out its prompt's tokens."""
+        """One row for each text, [texts, width]; `skip_prompt` leaves out its prompt's tokens.
+
+        Then `cls` is the first token after the prompt (the first of all when there is none), a
+        token keeps the weight of its place in the whole text, and `lasttoken` is as ever.
+        """
         ...
 
     def concat(self, parts: Sequence[Tensor]) -> Tensor:

@@ -142,9 +142,9 @@ POOLING = "1_Pooling/config.json"
 KINDS = [f"sentence_transformers.models.{kind}" for kind in ("Transformer", "Pooling")]
 REFUSED = {
     "unknown pooling": (
-        change(POOLING, {"pooling_mode": "weightedmean"}),
+        change(POOLING, {"pooling_mode": "median"}),
         ModelUnsupported,
-        "'weightedmean'.*known: cls, max, mean, lasttoken",
+        "'median'.*known: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken",
     ),
     "no pooling": (change(POOLING, {"pooling_mode_cls_token": False}), ModelUnsupported, "no kind"),
     "pooling width": (
@@ -189,14 +189,6 @@ REFUSED = {
         change("config_sentence_transformers.json", {"default_prompt_name": "q"}),
         ModelCorrupt,
         "'q' isn't among",
-    ),
-    "prompt left out of pooling": (
-        lambda folder: [
-            change("config_sentence_transformers.json", {"prompts": {"query": "q: "}})(folder),
-            change(POOLING, {"pooling_mode": "mean", "include_prompt": False})(folder),
-        ],
-        ModelUnsupported,
-        "include_prompt",
     ),
     "limit": (
         change("sentence_bert_config.json", {"max_seq_length": "long"}),
