@@ -13,9 +13,9 @@ from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from likewise.base.precision import Precision
     from likewise.base.types import Audit, Result
     from likewise.binding.status import Status
-    from likewise.cli.settings import Precision
     from likewise.runtime.service import Service
     from likewise.stores.bindings import BindingRecord
 
@@ -29,7 +29,8 @@ def load(
 
     Args:
         model: a folder, a hub name, or a short name; fetched into the cache when it isn't here.
-        precision: `f32`, `bf16`, or `auto`: bf16 where the processor has it.
+        precision: `exact` (float32), `fast` (bf16), `small` (int8 weights), or `auto`: `fast`
+            where the processor has bf16, else `exact`.
         offline: download nothing; None asks the environment (`LIKEWISE_OFFLINE`).
 
     Raises:

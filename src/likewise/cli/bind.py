@@ -17,7 +17,7 @@ from likewise.cli.search import DEMO_DATABASE, record_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from likewise.cli.settings import Precision
+    from likewise.base.precision import Precision
     from likewise.sources.sqlite import SqliteSource
     from likewise.stores.bindings import BindingRecord
     from likewise.stores.sqlite import SqliteTable

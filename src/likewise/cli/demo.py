@@ -15,9 +15,10 @@ import click
 
 from likewise.base.clock import monotonic
 from likewise.base.errors import SettingsError
+from likewise.base.precision import Precision
 from likewise.cli import launch, output, resolve
 from likewise.cli.options import model_options
-from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT, Precision
+from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
     from likewise.cli.demo_rows import DocRow

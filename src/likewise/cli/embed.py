@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import BinaryIO
 
+    from likewise.base.precision import Precision
     from likewise.base.types import Kind
-    from likewise.cli.settings import Precision
     from likewise.cli.text_input import Decoding, Format
     from likewise.cli.vector_output import Form, Writer
     from likewise.runtime.service import Service

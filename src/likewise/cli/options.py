@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from likewise.base.precision import Precision
 from likewise.cli.settings import FILE_NAME
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -19,8 +20,10 @@ def model_options(command: F) -> F:
         (
             click.option(
                 "--precision",
-                type=click.Choice(["auto", "f32", "bf16"]),
-                help="Arithmetic; 'auto', the default, is bf16 where the CPU has it, else f32.",
+                type=click.Choice(get_args(Precision)),
+                metavar="PROFILE",
+                help="exact (float32), fast (bf16), small (int8 weights), or auto, the default: "
+                "fast where the CPU has bf16, else exact.",
             ),
             click.option(
                 "--threads", type=click.IntRange(1), help="Threads that compute; default: all."

@@ -14,7 +14,8 @@ from likewise.cli import settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from likewise.cli.settings import ModelSettings, Precision, Settings
+    from likewise.base.precision import Precision
+    from likewise.cli.settings import ModelSettings, Settings
 
 ENVIRONMENT: dict[str, str] = {
     "LIKEWISE_HOME": "Folder for downloaded models and caches.",

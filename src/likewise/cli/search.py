@@ -13,7 +13,7 @@ from likewise.cli import output, resolve
 from likewise.cli.options import config_option, database_option, json_option, model_options
 
 if TYPE_CHECKING:
-    from likewise.cli.settings import Precision
+    from likewise.base.precision import Precision
     from likewise.stores.bindings import BindingRecord
 
 DEMO_DATABASE = Path("demo.db")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from likewise.base.precision import Precision
 from likewise.cli import launch, resolve
 from likewise.cli.options import model_options
-from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT, Precision
+from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 
 @click.command()

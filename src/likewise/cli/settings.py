@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from likewise.base.errors import SettingsError
 from likewise.base.names import nearest
+from likewise.base.precision import Precision
 from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL
 
 FILE_NAME = "likewise.toml"
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7997
-
-Precision = Literal["auto", "f32", "bf16"]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +38,8 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[model]`: how models are run."""
 
     precision: Precision = "auto"
-    """Arithmetic: `f32`, `bf16`, or `auto`, which is bf16 where the CPU has it."""
+    """`exact` (float32), `fast` (bf16), `small` (int8 weights), or `auto`: `fast` where the CPU has
+    bf16, else `exact`. `f32` and `bf16` mean `exact` and `fast`."""
     threads: int | None = None
     """Threads that compute; every core when not given."""
     cache: str | None = None

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from likewise.base.precision import Precision
 from likewise.cli import launch, resolve, settings
 from likewise.cli.options import config_option, model_options
-from likewise.cli.settings import Precision
 
 
 @click.command()

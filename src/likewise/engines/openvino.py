@@ -55,28 +55,35 @@ class OpenVinoEngine:
         self.warm_lengths = token_sizes(min(card.max_tokens, _WARM_UP_TO))
         self._renormalise = card.normalised and self.precision != "f32"
         make = Int8Ops if self.precision == "int8" else OpenVinoOps
-        graph, self._inputs, self._outputs, held = build(card, make)
+        graph, self._inputs, self._outputs, ops = build(card, make)
         try:
             self._compiled: Any = core.compile_model(graph, "CPU", self._settings())
         except RuntimeError as refused:
             raise EngineError(f"OpenVINO can't compile {card.folder}: {refused}") from refused
-        # The graph's constants look into these files for as long as it runs.
-        self._held: Weights | None = held
-        held.release()
+        # The graph's constants look into the files of its weights for as long as it runs.
+        self._held: OpenVinoOps | None = ops
+        ops.release()
 
     def stream(self) -> Forward:
         """A function that computes batches, one at a time."""
         if self._compiled is None:
             raise EngineError("the engine is closed")
         request = self._compiled.create_infer_request()
+        runs = 0
 
         def forward(batch: PackedBatch) -> Outputs:
+            nonlocal runs
             spread = Spread.of(batch)
             feed = [getattr(spread, name) for name in self._inputs]
             try:
                 found = request.infer(feed, share_inputs=True, share_outputs=True)
             except RuntimeError as failed:
                 raise EngineError(f"OpenVINO failed on {batch.tokens} tokens: {failed}") from failed
+            runs += 1
+            # OpenVINO lays weights out anew at the first batches of each kind; after that nobody
+            # reads the file's pages.
+            if runs.bit_count() == 1 and self._held is not None:
+                self._held.release()
             outputs: dict[Output, Vectors] = {}
             for index, name in enumerate(self._outputs):
                 rows = batch.tokens if name in PER_TOKEN else batch.texts
@@ -109,8 +116,8 @@ class OpenVinoEngine:
 
 def build(
     card: ModelCard, make: Callable[..., OpenVinoOps] = OpenVinoOps
-) -> tuple[Any, tuple[str, ...], tuple[Output, ...], Weights]:
-    """The graph of `card`, the names of its inputs and outputs, and the weights it looks into.
+) -> tuple[Any, tuple[str, ...], tuple[Output, ...], OpenVinoOps]:
+    """The graph of `card`, the names of its inputs and outputs, and what holds its weights.
 
     Raises:
         ModelUnsupported: the architecture isn't written here.
@@ -125,29 +132,33 @@ def build(
     traced = trace(card, ops)
     inputs = made[0].inputs
     graph = ov.Model(list(traced.outputs.values()), list(inputs.values()), card.architecture)
-    return graph, tuple(inputs), tuple(traced.outputs), traced.weights
+    return graph, tuple(inputs), tuple(traced.outputs), made[0]
 
 
 def choose_precision(asked: Precision, capabilities: Sequence[str]) -> tuple[str, str]:
-    """The precision to run in, and why, on a CPU of these capabilities.
+    """The arithmetic to run in (`f32`, `bf16`, `int8`), and why, on a CPU of these capabilities.
 
     Raises:
-        ModelUnsupported: bf16 was asked for by name and the CPU hasn't got it.
+        ModelUnsupported: `fast` was asked for by name and the CPU hasn't got bf16, or there is no
+            such profile.
     """
-    has_bf16 = "BF16" in capabilities
-    if asked == "auto":
+    meant, has_bf16 = profile(asked), "BF16" in capabilities
+    if meant == "auto":
         if has_bf16:
             return "bf16", "this CPU computes in bf16"
         return "f32", "this CPU doesn't compute in bf16"
-    if asked == "bf16" and not has_bf16:
+    if meant == "fast" and not has_bf16:
         raise ModelUnsupported(
-            f"precision bf16 isn't something this CPU computes in (it has: "
-            f"{', '.join(capabilities)}); use auto or f32",
+            f"precision {asked}: bf16 isn't something this CPU computes in (it has: "
+            f"{', '.join(capabilities)}); use auto, exact or small",
             param="precision",
         )
-    if asked not in get_args(Precision):
-        known = ", ".join(get_args(Precision))
-        raise ModelUnsupported(
-            f"precision {asked!r} isn't known; known: {known}", param="precision"
-        )
-    return asked, "asked for"
+    if meant == "small":
+        return "int8", f"{asked} was asked for: int8 weights; {_activations()}"
+    return ("bf16" if meant == "fast" else "f32"), f"{asked} was asked for"
+
+
+def _activations() -> str:
+    if quantises_activations():
+        return f"activations are turned into int8 too, {GROUP} at a time"
+    return "activations stay f32, as this CPU has no VNNI: less memory, but no more speed"

@@ -34,11 +34,11 @@ from likewise.runtime.worker import Worker
 from likewise.vectors.norm import truncate
 
 if TYPE_CHECKING:
+    from likewise.base.precision import Precision
     from likewise.base.types import Kind, Vectors
     from likewise.engines.batch import Engine
 
 Overflow = Literal["cut", "refuse"]
-Precision = Literal["auto", "f32", "bf16"]
 
 _log = logger("runtime")
 

@@ -17,10 +17,15 @@ def test_auto_takes_bf16_where_the_cpu_has_it() -> None:
 
 
 def test_what_is_asked_for_is_what_runs_or_an_error() -> None:
-    assert choose_precision("f32", MODERN)[0] == "f32"
-    assert choose_precision("bf16", MODERN)[0] == "bf16"
+    for exact in ("exact", "f32"):
+        assert choose_precision(exact, MODERN)[0] == "f32"
+    for fast in ("fast", "bf16"):
+        assert choose_precision(fast, MODERN)[0] == "bf16"
+    assert choose_precision("small", PLAIN)[0] == "int8"
     with pytest.raises(ModelUnsupported, match="bf16 isn't something this CPU computes in.*FP32"):
-        choose_precision("bf16", PLAIN)
+        choose_precision("fast", PLAIN)
+    with pytest.raises(ModelUnsupported, match="'fats' isn't known.*did you mean 'fast'"):
+        choose_precision("fats", PLAIN)  # type: ignore[arg-type]
 
 
 def test_threads() -> None:
