@@ -11,7 +11,7 @@ import pytest
 from likewise.base.errors import EngineError, ModelCorrupt, ModelUnsupported
 from likewise.base.names import resolve
 from likewise.engines.batch import Engine, PackedBatch
-from likewise.engines.names import ENGINES
+from likewise.engines.names import ENGINES, PACKED
 from likewise.models.card import read_card
 from tests.conformance.tiny import SMALL, write_bert, write_json
 
@@ -27,7 +27,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=PACKED)
 def make(request: pytest.FixtureRequest) -> Any:
     """An engine from a model folder."""
 

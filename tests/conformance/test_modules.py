@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from likewise.engines.names import ENGINES
+from likewise.engines.names import PACKED
 from likewise.models.card import read_card
 from likewise.models.parts import ACTIVATIONS
 from likewise.nets.ops import Activation
@@ -35,7 +35,7 @@ FLAGS = {
 }
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=PACKED)
 def engine(request: pytest.FixtureRequest) -> str:
     """Each engine's name."""
     return str(request.param)

@@ -9,5 +9,8 @@ ENGINES: Mapping[str, str] = {
     "torch": "likewise.engines.torch_packed:TorchPackedEngine",
 }
 
+PACKED = ("openvino", "torch")
+"""Those that run the architectures of `nets`, and so must give the same vectors."""
+
 EXTRAS: Mapping[str, str] = {"torch": "torch", "transformers": "torch-any"}
 """Packages that an engine may find missing, and the extra that installs each."""
