@@ -1,20 +1,25 @@
-"""A request on its way: where its vectors gather until all are there, or one fails."""
+"""A request on its way: where its rows gather until all are there, or one fails."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
+from likewise.runtime.sinks import Rows, Sink
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from likewise.base.types import Vectors
+    from likewise.engines.batch import Output
     from likewise.models.tokenize import Encoded, Ids
+
+T = TypeVar("T")
+
+Positions = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +34,21 @@ class Embedded:
     """Positions of inputs of which only the beginning was read."""
 
 
-class Pending:
-    """Gathers the vectors of one request; every method may be called from any thread."""
+class Pending(Generic[T]):
+    """Gathers the outputs of one request; every method may be called from any thread."""
 
     def __init__(
-        self, count: int, dimensions: int, finish: Callable[[Vectors], Vectors] | None = None
+        self,
+        count: int,
+        sinks: Mapping[Output, Sink],
+        finish: Callable[[Positions, Positions], T],
     ) -> None:
-        """Expect `count` vectors; `finish` has the last word on the whole array."""
-        self.future: Future[Embedded] = Future()
-        self._vectors = np.empty((count, dimensions), np.float32)
+        """Expect `count` inputs to fill `sinks`.
+
+        `finish` makes the answer of the tokens of each input and of the positions that were cut.
+        """
+        self.future: Future[T] = Future()
+        self.sinks = sinks
         self._finish = finish
         self._left = count
         self._lock = threading.Lock()
@@ -51,17 +62,33 @@ class Pending:
         """Whether nobody waits for the rest: it failed, or was cancelled."""
         return self.future.done()
 
-    def pieces(self, encoded: Sequence[Encoded], start: int) -> list[Piece]:
+    def pieces(
+        self,
+        encoded: Sequence[Encoded],
+        start: int,
+        attended: Sequence[int | None] | None = None,
+    ) -> list[Piece]:
         """Inputs `start` and following, as work to be queued."""
         for index, one in enumerate(encoded, start):
             self._tokens[index] = len(one.ids)
             if one.truncated:
                 self._truncated.append(index)
-        return [Piece(one.ids, self, index, one.prompt) for index, one in enumerate(encoded, start)]
+        return [
+            Piece(
+                one.ids,
+                self,
+                index,
+                one.prompt,
+                one.types,
+                None if attended is None else attended[index - start],
+            )
+            for index, one in enumerate(encoded, start)
+        ]
 
-    def deliver(self, index: int, vector: Vectors) -> None:
-        """Input `index` has its vector."""
-        self._vectors[index] = vector
+    def deliver(self, index: int, found: Mapping[Output, Vectors]) -> None:
+        """Input `index` has what its sinks wait for."""
+        for name, sink in self.sinks.items():
+            sink.put(index, found[name])
         with self._lock:
             self._left -= 1
             is_last = self._left == 0
@@ -76,20 +103,36 @@ class Pending:
             return
 
     def _complete(self) -> None:
-        vectors = self._vectors if self._finish is None else self._finish(self._vectors)
-        result = Embedded(vectors, tuple(self._tokens), tuple(self._truncated))
+        result = self._finish(tuple(self._tokens), tuple(self._truncated))
         try:
             self.future.set_result(result)
         except InvalidStateError:
             return
 
 
+def embedding(
+    count: int, dimensions: int, finish: Callable[[Vectors], Vectors] | None = None
+) -> Pending[Embedded]:
+    """A request for `count` vectors; `finish` has the last word on the whole array."""
+    rows = Rows(count, dimensions)
+
+    def made(tokens: Positions, truncated: Positions) -> Embedded:
+        vectors = rows.result()
+        return Embedded(vectors if finish is None else finish(vectors), tokens, truncated)
+
+    return Pending(count, {"vectors": rows}, made)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """One text to compute, and where its vector goes."""
+    """One text, or one pair, to compute, and where its rows go."""
 
     ids: Ids
-    pending: Pending
+    pending: Pending[Any]
     index: int
     prompt: int = 0
     """First tokens that a pooling may leave out."""
+    types: Ids | None = None
+    """1 for each token of the second text of a pair."""
+    attended: int | None = None
+    """First tokens that the others look at; None for all."""

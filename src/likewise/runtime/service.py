@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from likewise.base.errors import (
-    DimensionsError,
-    InputError,
-    InputTooLong,
-    LikewiseError,
-    ModelUnsupported,
-    Overloaded,
-    SettingsError,
-)
+import numpy as np
+
+from likewise.base.errors import ModelUnsupported, SettingsError
 from likewise.base.log import fields, logger
 from likewise.base.names import resolve
 from likewise.base.space import Space
 from likewise.engines.names import ENGINES
 from likewise.models.card import ModelCard, read_card
 from likewise.models.digest import weights_digest
-from likewise.models.tokenize import Encoded, Tokenizer
-from likewise.runtime import metrics, selfcheck
+from likewise.models.tokenize import Tokenizer
+from likewise.runtime import selfcheck
+from likewise.runtime.desk import Desk, listed
 from likewise.runtime.lanes import Lane, Lanes
 from likewise.runtime.pace import Pace
-from likewise.runtime.pending import Embedded, Pending
+from likewise.runtime.pending import Embedded
+from likewise.runtime.reading import Reader
 from likewise.runtime.split import TokenSplitter
 from likewise.runtime.worker import Worker
-from likewise.vectors.norm import truncate
 
 if TYPE_CHECKING:
     from likewise.base.precision import Precision
     from likewise.base.types import Kind, Vectors
     from likewise.engines.batch import Engine
-
-Overflow = Literal["cut", "refuse"]
+    from likewise.runtime.desk import Overflow
+    from likewise.runtime.sinks import Answered, Scored, SparseVector
 
 _log = logger("runtime")
 
-SLICE_TEXTS = 256
-"""Texts tokenised before they are handed on, so that the engine starts while the rest waits."""
 CAPACITY_TOKENS = 1 << 19
 """Tokens that may wait in a lane: some 10,000 texts of ordinary length, 2 MB."""
 
@@ -72,9 +64,18 @@ def load(
     if chosen.precision != "f32":
         full: Engine = make(card, precision="f32", threads=threads)
         chosen, check = _checked(tokenizer, chosen, full, card.name)
-    space = Space(
+    weights = weights_digest(card, cache=cache)
+    space = _space(card, weights) if card.steps else None
+    check.setdefault("weights", weights)
+    service = Service(card, tokenizer, chosen, space, check, capacity_tokens=capacity_tokens)
+    _log.info(fields("model loaded", **service.info()))
+    return service
+
+
+def _space(card: ModelCard, weights: str) -> Space:
+    return Space(
         model=card.name,
-        weights=weights_digest(card, cache=cache),
+        weights=weights,
         pooling="+".join(card.pooling.modes),
         dimensions=card.dimensions,
         normalised=card.normalised,
@@ -82,9 +83,6 @@ def load(
         query_prompt=card.prompt("query"),
         max_tokens=card.max_tokens,
     )
-    service = Service(card, tokenizer, chosen, space, check, capacity_tokens=capacity_tokens)
-    _log.info(fields("model loaded", **service.info()))
-    return service
 
 
 def _checked(
@@ -113,24 +111,27 @@ class Service:
         card: ModelCard,
         tokenizer: Tokenizer,
         engine: Engine,
-        space: Space,
+        space: Space | None,
         check: dict[str, Any],
         *,
         capacity_tokens: int = CAPACITY_TOKENS,
     ) -> None:
+        """Serve `card` with `engine`; `space` is None for a model that gives no vectors."""
         self.card = card
         self._tokenizer = tokenizer
         self._engine = engine
         self._space = space
         self._check = check
         pace = Pace(largest=engine.budget_tokens)
+        self._reader = Reader(card, tokenizer)
         self._lanes = Lanes(pace, capacity_tokens=capacity_tokens, streams=engine.streams)
+        self._desk = Desk(card, self._reader, self._lanes)
         self._workers = [
             Worker(
                 engine.stream(),
                 self._lanes,
                 pace,
-                model=space.model,
+                model=card.name,
                 warm_lengths=engine.warm_lengths,
             )
             for _ in range(engine.streams)
@@ -143,24 +144,44 @@ class Service:
 
     @property
     def space(self) -> Space:
-        """The space its vectors lie in."""
+        """The space its vectors lie in.
+
+        Raises:
+            ModelUnsupported: it gives no vectors.
+        """
+        self._reader.require("vectors")
+        assert self._space is not None, "vectors without a space: this is a bug"
         return self._space
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.card.name
 
     def embed(
         self,
         texts: Sequence[str],
         *,
         kind: Kind = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
         lane: Lane = "bulk",
         overflow: Overflow = "cut",
     ) -> Vectors:
         """Vectors float32 [len(texts), dimensions], in order. Waits while the lane is full.
 
+        Before each text goes `prompt`, or the model's prompt called `prompt_name`, or else the one
+        it has for `kind`.
+
         Raises:
             InputError: a text can't be embedded, or (`overflow="refuse"`) is too long.
+            DimensionsError: the model has no vectors of that width.
+            ModelUnsupported: the model gives no vectors.
             EngineError: the computation failed.
         """
-        future = self._submit(texts, kind, lane, None, overflow, wait=True)
+        words = self._reader.prompt(kind, prompt, prompt_name)
+        future = self._desk.vectors(texts, words, lane, dimensions, overflow, wait=True)
         return future.result().vectors
 
     def submit(
@@ -168,6 +189,8 @@ class Service:
         inputs: Sequence[str] | Sequence[Sequence[int]],
         *,
         kind: Kind = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         lane: Lane = "interactive",
         dimensions: int | None = None,
         overflow: Overflow = "cut",
@@ -177,9 +200,122 @@ class Service:
         Raises:
             InputError: an input can't be embedded, or (`overflow="refuse"`) is too long.
             DimensionsError: the model has no vectors of that width.
+            ModelUnsupported: the model gives no vectors.
             Overloaded: too much is waiting.
         """
-        return self._submit(inputs, kind, lane, dimensions, overflow, wait=False)
+        words = self._reader.prompt(kind, prompt, prompt_name)
+        return self._desk.vectors(inputs, words, lane, dimensions, overflow, wait=False)
+
+    def score(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        lane: Lane = "bulk",
+        overflow: Overflow = "cut",
+    ) -> Vectors:
+        """How well each text answers `query`: float32 [len(texts)], higher is better.
+
+        Raises:
+            ModelUnsupported: the model scores no pairs, or has several labels (`submit_pairs`).
+            InputError: a text can't be read, or (`overflow="refuse"`) a pair is too long.
+            EngineError: the computation failed.
+        """
+        labels = self._reader.scores.labels
+        if len(labels) != 1:
+            raise ModelUnsupported(
+                f"{self.name} gives {len(labels)} numbers for a pair ({', '.join(labels)}), not "
+                "one score; submit_pairs() gives them all",
+                param="model",
+            )
+        pairs = [(query, text) for text in listed(texts)]
+        future = self._desk.pairs(pairs, prompt, False, lane, overflow, wait=True)
+        return np.ascontiguousarray(future.result().scores[:, 0])
+
+    def submit_pairs(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        prompt: str | None = None,
+        raw: bool = False,
+        lane: Lane = "interactive",
+        overflow: Overflow = "cut",
+    ) -> Future[Scored]:
+        """Start scoring pairs of texts: a number for each of the model's labels.
+
+        `raw` leaves out the activation that the model's numbers go through.
+
+        Raises:
+            ModelUnsupported: the model scores no pairs.
+            InputError: a pair can't be read, or (`overflow="refuse"`) is too long.
+            Overloaded: too much is waiting.
+        """
+        return self._desk.pairs(pairs, prompt, raw, lane, overflow, wait=False)
+
+    def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        lane: Lane = "bulk",
+        overflow: Overflow = "cut",
+    ) -> list[SparseVector]:
+        """For each text the vocabulary's tokens that matter: ids int32 [k] and weights float32 [k].
+
+        Raises:
+            ModelUnsupported: the model gives no sparse vectors.
+            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
+            EngineError: the computation failed.
+        """
+        words = self._reader.prompt(kind, prompt, None)
+        given = self._desk.outputs(texts, ("sparse",), kind, words, lane, overflow, wait=True)
+        return list(given.result().sparse or ())
+
+    def embed_tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        lane: Lane = "bulk",
+        overflow: Overflow = "cut",
+    ) -> list[Vectors]:
+        """For each text a vector for each token that counts: float32 [tokens, width].
+
+        Compare them with `likewise.vectors.maxsim.maxsim`. Queries and documents are read apart:
+        `kind` matters.
+
+        Raises:
+            ModelUnsupported: the model gives one vector a text, or none.
+            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
+            EngineError: the computation failed.
+        """
+        words = self._reader.prompt(kind, prompt, None)
+        given = self._desk.outputs(texts, ("tokens",), kind, words, lane, overflow, wait=True)
+        return list(given.result().tokens or ())
+
+    def submit_all(
+        self,
+        texts: Sequence[str],
+        *,
+        gives: Sequence[str] | None = None,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        lane: Lane = "interactive",
+        overflow: Overflow = "cut",
+    ) -> Future[Answered]:
+        """Start computing several kinds of output in one pass; all but scores when None.
+
+        Raises:
+            ModelUnsupported: the model doesn't give one of `gives`.
+            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
+            Overloaded: too much is waiting.
+        """
+        wanted = gives or [one for one in self.card.gives if one != "scores"]
+        words = self._reader.prompt(kind, prompt, None)
+        return self._desk.outputs(texts, wanted, kind, words, lane, overflow, wait=False)
 
     def splitter(self, size: int = 128, overlap: int = 16) -> TokenSplitter:
         """Cuts texts into passages that the model reads whole.
@@ -187,10 +323,10 @@ class Service:
         Raises:
             SettingsError: the model doesn't read that many tokens at once.
         """
-        room = self.card.max_tokens - self._tokenizer.overhead(self._space.prompt)
+        room = self.card.max_tokens - self._tokenizer.overhead(self.space.prompt)
         if not 1 <= size <= room or not 0 <= overlap <= size // 2:
             raise SettingsError(
-                f"chunks of {size} tokens overlapping by {overlap}: {self._space.model} reads up "
+                f"chunks of {size} tokens overlapping by {overlap}: {self.name} reads up "
                 f"to {room} tokens at once, and the overlap is at most half of the size",
                 param="chunk",
             )
@@ -199,86 +335,36 @@ class Service:
     def info(self) -> dict[str, Any]:
         """Facts for people and for `/health`."""
         return {
-            "model": self._space.model,
+            "model": self.name,
             "folder": str(self.card.folder),
+            "gives": list(self.card.gives),
             "engine": self._engine.name,
             "precision": self._engine.precision,
             "why": self._engine.why,
             "streams": self._engine.streams,
-            "dimensions": self._space.dimensions,
-            "max_tokens": self._space.max_tokens,
-            "pooling": self._space.pooling,
-            "normalised": self._space.normalised,
-            "weights": self._space.weights,
+            "max_tokens": self.card.max_tokens,
+            **self._about_outputs(),
             "notes": list(self.card.notes),
             **self._check,
         }
 
+    def _about_outputs(self) -> dict[str, Any]:
+        about: dict[str, Any] = {}
+        if self._space is not None:
+            about |= {
+                "dimensions": self._space.dimensions,
+                "pooling": self._space.pooling,
+                "normalised": self._space.normalised,
+                "weights": self._space.weights,
+            }
+        if "scores" in self.card.gives:
+            head = self._reader.scores
+            about |= {"labels": list(head.labels), "activation": head.activation}
+        return about
+
     def close(self) -> None:
         """Stop; what waits fails. Closing twice does nothing more."""
         self._closing()
-
-    def _submit(
-        self,
-        inputs: Sequence[str] | Sequence[Sequence[int]],
-        kind: Kind,
-        lane: Lane,
-        dimensions: int | None,
-        overflow: Overflow,
-        *,
-        wait: bool,
-    ) -> Future[Embedded]:
-        if isinstance(inputs, str | bytes):
-            raise InputError("give a list of texts, not one text", param="input")
-        width = self._space.dimensions
-        finish = None
-        if dimensions is not None and dimensions != width:
-            self._require_dimensions(dimensions)
-            finish = functools.partial(truncate, dimensions=dimensions)
-        pending = Pending(len(inputs), width, finish)
-        try:
-            for start in range(0, len(inputs), SLICE_TEXTS):
-                encoded = self._encode(inputs[start : start + SLICE_TEXTS], kind, start, overflow)
-                self._lanes.put(lane, pending.pieces(encoded, start), wait=wait)
-                if pending.is_over:
-                    break
-        except LikewiseError as refused:
-            # What was queued already is dropped when its turn comes.
-            pending.fail(refused)
-            if isinstance(refused, Overloaded):
-                metrics.OVERLOADED.labels(self._space.model, lane).inc()
-            raise
-        return pending.future
-
-    def _encode(
-        self,
-        inputs: Sequence[str] | Sequence[Sequence[int]],
-        kind: Kind,
-        start: int,
-        overflow: Overflow,
-    ) -> list[Encoded]:
-        prompt = self._space.query_prompt if kind == "query" else self._space.prompt
-        encoded = self._tokenizer.encode_inputs(inputs, prompt=prompt, first=start)
-        cut = [index for index, one in enumerate(encoded) if one.truncated]
-        if cut and overflow == "refuse":
-            raise InputTooLong(
-                f"input {start + cut[0]} has {encoded[cut[0]].total} tokens; {self._space.model} "
-                f"reads {self._space.max_tokens}",
-                param="input",
-            )
-        metrics.TRUNCATED.labels(self._space.model).inc(len(cut))
-        return encoded
-
-    def _require_dimensions(self, dimensions: int) -> None:
-        allowed = (*self.card.matryoshka, self._space.dimensions)
-        if dimensions in allowed:
-            return
-        raise DimensionsError(
-            f"{self._space.model} gives vectors of {' or '.join(map(str, allowed))} dimensions, "
-            f"not {dimensions}"
-            + ("" if self.card.matryoshka else "; it wasn't trained to be cut to fewer"),
-            param="dimensions",
-        )
 
 
 def _stop(lanes: Lanes, workers: Sequence[Worker], engine: Engine) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,14 +11,17 @@ import numpy as np
 from likewise.base.clock import monotonic
 from likewise.base.errors import EngineError, LikewiseError, NotFinite
 from likewise.base.log import fields, logger
-from likewise.engines.batch import PackedBatch
+from likewise.engines.batch import PER_TOKEN, PackedBatch
 from likewise.runtime import metrics
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from likewise.base.types import Vectors
-    from likewise.engines.batch import Forward
+    from likewise.engines.batch import Forward, Output, Outputs
     from likewise.runtime.lanes import Batch, Lanes
     from likewise.runtime.pace import Pace
+    from likewise.runtime.pending import Piece
 
 _log = logger("runtime")
 
@@ -71,24 +74,29 @@ class Worker:
         metrics.QUEUE_SECONDS.labels(*labels).observe(started - batch.queued_at)
         waiting = self._lanes.waiting_tokens(batch.lane)
         metrics.WAITING_TOKENS.labels(*labels).set(waiting)
-        packed = PackedBatch.of(
-            [piece.ids for piece in batch.pieces],
-            prompts=[piece.prompt for piece in batch.pieces],
-        )
-        vectors = self._forward(packed)["vectors"]
+        packed = _packed(batch.pieces)
+        outputs = self._forward(packed)
         seconds = monotonic() - started
         self._pace.saw_batch(packed.tokens, seconds)
         metrics.BATCH_SECONDS.labels(*labels).observe(seconds)
         metrics.BATCH_TOKENS.labels(*labels).observe(packed.tokens)
         metrics.TEXTS.labels(*labels).inc(packed.texts)
         metrics.TOKENS.labels(*labels).inc(packed.tokens)
-        self._hand_out(batch, vectors)
+        self._hand_out(batch, packed, outputs)
 
-    def _hand_out(self, batch: Batch, vectors: Vectors) -> None:
-        is_finite = np.isfinite(vectors)
+    def _hand_out(self, batch: Batch, packed: PackedBatch, outputs: Outputs) -> None:
+        wanted = {name for piece in batch.pieces for name in piece.pending.sinks}
+        finite = {name: _finite_texts(name, outputs[name], packed) for name in wanted}
+        begins = packed.cumulative
         for row, piece in enumerate(batch.pieces):
-            if is_finite[row].all():
-                piece.pending.deliver(piece.index, vectors[row])
+            if all(finite[name][row] for name in piece.pending.sinks):
+                found = {
+                    name: outputs[name][begins[row] : begins[row + 1]]
+                    if name in PER_TOKEN
+                    else outputs[name][row]
+                    for name in piece.pending.sinks
+                }
+                piece.pending.deliver(piece.index, found)
                 continue
             metrics.FAILED_BATCHES.labels(self._model, NotFinite.code).inc()
             _log.error(fields("not finite", model=self._model, input=piece.index))
@@ -104,6 +112,33 @@ class Worker:
         _log.error(fields("batch failed", model=self._model, error=failure))
         for piece in batch.pieces:
             piece.pending.fail(failure)
+
+
+def _packed(pieces: Sequence[Piece]) -> PackedBatch:
+    types = attended = None
+    if any(piece.types is not None for piece in pieces):
+        types = [
+            np.zeros(len(piece.ids), np.int32) if piece.types is None else piece.types
+            for piece in pieces
+        ]
+    if any(piece.attended is not None for piece in pieces):
+        attended = [
+            len(piece.ids) if piece.attended is None else piece.attended for piece in pieces
+        ]
+    return PackedBatch.of(
+        [piece.ids for piece in pieces],
+        types=types,
+        prompts=[piece.prompt for piece in pieces],
+        attended=attended,
+    )
+
+
+def _finite_texts(name: Output, rows: Vectors, packed: PackedBatch) -> npt.NDArray[np.bool_]:
+    """Whether each text's numbers are all finite: bool [texts]."""
+    finite = np.asarray(np.isfinite(rows).all(axis=1))
+    if name in PER_TOKEN:
+        finite = np.asarray(np.logical_and.reduceat(finite, packed.cumulative[:-1]))
+    return finite
 
 
 def _warm_next(forward: Forward, lengths: Iterator[int]) -> bool:

@@ -11,14 +11,14 @@ from likewise.base.errors import EngineError, Overloaded
 from likewise.models.tokenize import Encoded
 from likewise.runtime.lanes import IN_A_ROW, Lane, Lanes
 from likewise.runtime.pace import Pace
-from likewise.runtime.pending import Pending, Piece
+from likewise.runtime.pending import Piece, embedding
 from tests.support import wait_until
 
 
 def pieces(*lengths: int) -> list[Piece]:
     """Pieces of one request, of these many tokens."""
     encoded = [Encoded(np.ones(length, np.int32), length) for length in lengths]
-    return Pending(len(lengths), 4).pieces(encoded, 0)
+    return embedding(len(lengths), 4).pieces(encoded, 0)
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from likewise.base.errors import (
 from likewise.engines.batch import PackedBatch
 from likewise.models.card import read_card
 from likewise.models.tokenize import Tokenizer
-from likewise.runtime import metrics
-from likewise.runtime import service as module
+from likewise.runtime import desk, metrics
 from likewise.runtime.service import Service, load
 from tests.conformance.tiny import SMALL, write_bert, write_json
 from tests.support import wait_until
@@ -119,8 +118,8 @@ def test_cuts_are_reported_or_refused(service: Service) -> None:
 
 
 def test_positions_count_over_slices(service: Service) -> None:
-    texts = ["w1"] * module.SLICE_TEXTS + ["w1 " * 100, "\ud800"]
-    with pytest.raises(InputError, match=f"input {module.SLICE_TEXTS + 1} isn't valid Unicode"):
+    texts = ["w1"] * desk.SLICE_TEXTS + ["w1 " * 100, "\ud800"]
+    with pytest.raises(InputError, match=f"input {desk.SLICE_TEXTS + 1} isn't valid Unicode"):
         service.embed(texts)
 
 

@@ -1,0 +1,136 @@
+"""How each kind of request is read: prompts, markers and pairs become work for the lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from likewise.base.errors import InputError, ModelUnsupported
+from likewise.models.heads import Head, Lexical, MultiVector, Scores, Sparse
+from likewise.models.late import LateText, LateTokenizer, wordless_tokens
+from likewise.models.pairs import PairTokenizer
+from likewise.runtime.sinks import LexicalRows, Rows, SparseRows, TokenRows
+
+if TYPE_CHECKING:
+    from likewise.base.types import Kind
+    from likewise.engines.batch import Output
+    from likewise.models.card import ModelCard
+    from likewise.models.tokenize import Encoded, Tokenizer
+    from likewise.runtime.sinks import Sink
+
+Inputs = Sequence[str] | Sequence[Sequence[int]]
+
+# What gives it -> how a program asks for it.
+_METHODS = {
+    "vectors": "embed()",
+    "scores": "score()",
+    "sparse": "embed_sparse()",
+    "tokens": "embed_tokens()",
+}
+
+
+class Reader:
+    """What one model's requests are made of. Safe to use from several threads."""
+
+    def __init__(self, card: ModelCard, tokenizer: Tokenizer) -> None:
+        self._card = card
+        self._tokenizer = tokenizer
+        self._pairs: PairTokenizer | None = None
+        self._late: LateTokenizer | None = None
+        for head in card.heads:
+            if isinstance(head, Scores):
+                self._pairs = PairTokenizer(card, head, tokenizer)
+            elif isinstance(head, MultiVector):
+                self._late = LateTokenizer(card, head, tokenizer)
+            elif isinstance(head, Lexical):
+                self._wordless = wordless_tokens(card, tokenizer)
+
+    def require(self, *wanted: str) -> None:
+        """Raises `ModelUnsupported` unless the model gives all of `wanted`; says what it gives."""
+        for one in wanted:
+            if one not in self._card.gives:
+                has = " and ".join(f"{give} ({_METHODS[give]})" for give in self._card.gives)
+                raise ModelUnsupported(
+                    f"{self._card.name} gives no {one}; it gives {has}", param="model"
+                )
+
+    @property
+    def scores(self) -> Scores:
+        """The head that scores pairs.
+
+        Raises:
+            ModelUnsupported: there is none.
+        """
+        self.require("scores")
+        return next(head for head in self._card.heads if isinstance(head, Scores))
+
+    def prompt(self, kind: Kind, text: str | None, name: str | None) -> str:
+        """The prompt that was asked for, by its text or its name; else that of `kind`.
+
+        Raises:
+            InputError: the model has no prompt of that name, or both were given.
+        """
+        if text is not None and name is not None:
+            raise InputError("give `prompt` or `prompt_name`, not both", param="prompt_name")
+        if text is not None:
+            return text
+        if name is None:
+            return self._card.prompt(kind)
+        if name not in self._card.prompts:
+            known = ", ".join(map(repr, self._card.prompts)) or "none"
+            raise InputError(
+                f"{self._card.name} has no prompt {name!r}; it has: {known}", param="prompt_name"
+            )
+        return self._card.prompts[name]
+
+    def texts(self, inputs: Inputs, start: int, prompt: str) -> list[Encoded]:
+        """Texts, or texts as token ids, after `prompt`; errors count inputs from `start`."""
+        return self._tokenizer.encode_inputs(inputs, prompt=prompt, first=start)
+
+    def pairs(
+        self, pairs: Sequence[tuple[str, str]], start: int, prompt: str | None
+    ) -> list[Encoded]:
+        """Pairs of texts, with the model's own prompt unless there is another."""
+        assert self._pairs is not None
+        own = self.scores.prompt
+        return self._pairs.encode(pairs, prompt=own if prompt is None else prompt, first=start)
+
+    def late(
+        self, texts: Sequence[str], start: int, kind: Kind, prompt: str, *, is_late: bool
+    ) -> list[LateText]:
+        """Texts and their tokens, `is_late` where each token gets a vector."""
+        if is_late and self._late is not None:
+            return self._late.encode(texts, kind=kind, prompt=prompt, first=start)
+        return [
+            LateText(one, None, np.ones(len(one.ids), np.bool_))
+            for one in self.texts(texts, start, prompt)
+        ]
+
+    def sinks(self, wanted: Sequence[str], count: int) -> dict[Output, Sink]:
+        """Where `count` inputs gather what is `wanted`, by the name that engines give it."""
+        made: dict[Output, Sink] = {}
+        for one in wanted:
+            if one == "vectors":
+                made["vectors"] = Rows(count, self._card.dimensions)
+            elif one == "tokens":
+                made["tokens"] = TokenRows(count)
+            elif isinstance(self._head("sparse"), Sparse):
+                made["sparse"] = SparseRows(count)
+            else:
+                made["weights"] = LexicalRows(count, self._wordless)
+        return made
+
+    def _head(self, gives: str) -> Head:
+        return next(head for head in self._card.heads if head.gives == gives)
+
+
+def expect(sinks: dict[Output, Sink], encoded: Sequence[LateText], start: int) -> None:
+    """Tell the sinks that ask which tokens inputs `start` and following have."""
+    for index, one in enumerate(encoded, start):
+        for sink in sinks.values():
+            if isinstance(sink, TokenRows):
+                sink.expect(index, one.kept)
+            elif isinstance(sink, LexicalRows):
+                sink.expect(index, one.encoded.ids)
