@@ -4,4 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-NETS: Mapping[str, str] = {"bert": "likewise.nets.bert:Bert"}
+_DECODER = "likewise.nets.decoder:Decoder"
+
+NETS: Mapping[str, str] = {
+    "bert": "likewise.nets.bert:Bert",
+    "eurobert": _DECODER,
+    "gemma": _DECODER,
+    "gemma3_text": _DECODER,
+    "llama": _DECODER,
+    "mistral": _DECODER,
+    "qwen2": _DECODER,
+    "qwen3": _DECODER,
+}
