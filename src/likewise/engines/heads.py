@@ -115,15 +115,13 @@ def _with_projections(card: ModelCard, head: MultiVector, width: int, weights: W
         )
     for one in head.projections:
         if one.source is None:
-            found = weights.shape("linear.weight")
-            width_out = _require_width(card, found, width, one.outputs)
+            width_out = _require_width(card, weights, "linear.weight", width, one.outputs)
             weights.require({"linear.weight": (width_out, width)})
             width = width_out
             continue
         part = open_file(one.source) if one.is_bare else open_weights(one.source)
         if one.is_bare:
-            rows = part.shape("weight")
-            width_out = _require_width(card, rows, width, one.outputs)
+            width_out = _require_width(card, part, "weight", width, one.outputs)
             part.require({"weight": (width_out, width), "bias": (width_out,)})
             part = part.with_names({"linear.weight": "weight", "linear.bias": "bias"})
         else:
@@ -148,11 +146,12 @@ def _projection_shapes(one: Projection) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _require_width(card: ModelCard, found: tuple[int, ...] | None, width: int, outputs: int) -> int:
-    """The width that the projection in a lone weight of shape `found` gives."""
-    if found is None or len(found) != 2 or found[1] != width or outputs not in (0, found[0]):
+def _require_width(card: ModelCard, weights: Weights, name: str, width: int, outputs: int) -> int:
+    """The width that the projection by a lone weight gives."""
+    found = weights.shape(name) or ()
+    if len(found) != 2 or found[1] != width or outputs not in (0, found[0]):
         raise ModelCorrupt(
-            f"{card.folder}: the projection of its tokens is {found and list(found)}, it should "
+            f"{card.folder}: the projection of its tokens, {name!r}, is {list(found)}; it should "
             f"be [{outputs or 'any'}, {width}]"
         )
     return found[0]

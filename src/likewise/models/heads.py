@@ -12,6 +12,7 @@ from likewise.models import multivector
 from likewise.models.multivector import MultiVector, Projection
 from likewise.models.parts import ACTIVATIONS, Module, read_json
 from likewise.models.template import Template, known_template, read_template
+from likewise.vectors import activate
 
 _CLASSIFIER = "ForSequenceClassification"
 _ANSWERS = ("yes", "no")
@@ -167,12 +168,13 @@ def _activation(
         written = config.get("sbert_ce_default_activation_function")
     if written is None:
         return "sigmoid" if labels == 1 else "identity"
-    if written not in ACTIVATIONS:
+    name = ACTIVATIONS.get(str(written), "")
+    if name not in activate.ACTIVATIONS:
         raise ModelUnsupported(
             f"{path}: activation {written!r} of the scores isn't computed here; "
-            f"known: {', '.join(ACTIVATIONS)}"
+            f"known: {', '.join(activate.ACTIVATIONS)}"
         )
-    return ACTIVATIONS[written]
+    return name
 
 
 def _splade(folder: Path, transformer: Path, modules: Sequence[Module]) -> Sparse:

@@ -10,7 +10,7 @@ from likewise.base.errors import ModelUnsupported
 from likewise.nets.config import ACTIVATIONS
 from likewise.nets.ops import Activation, Ops, PoolingMode, Tensor
 
-DECODERS = ("gemma2", "gemma3_text", "llama", "mistral", "phi3", "qwen2", "qwen3")
+DECODERS = ("gemma", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
 """Architectures whose tokens look only at those before them: the last one knows all."""
 
 

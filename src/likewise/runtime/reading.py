@@ -76,14 +76,7 @@ class Reader:
             raise InputError("give `prompt` or `prompt_name`, not both", param="prompt_name")
         if text is not None:
             return text
-        if name is None:
-            return self._card.prompt(kind)
-        if name not in self._card.prompts:
-            known = ", ".join(map(repr, self._card.prompts)) or "none"
-            raise InputError(
-                f"{self._card.name} has no prompt {name!r}; it has: {known}", param="prompt_name"
-            )
-        return self._card.prompts[name]
+        return self._card.prompt(kind if name is None else name)
 
     def texts(self, inputs: Inputs, start: int, prompt: str) -> list[Encoded]:
         """Texts, or texts as token ids, after `prompt`; errors count inputs from `start`."""
