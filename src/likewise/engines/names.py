@@ -7,6 +7,7 @@ from collections.abc import Mapping
 ENGINES: Mapping[str, str] = {
     "openvino": "likewise.engines.openvino:OpenVinoEngine",
     "torch": "likewise.engines.torch_packed:TorchPackedEngine",
+    "torch_any": "likewise.engines.torch_any:TorchAnyEngine",
 }
 
 PACKED = ("openvino", "torch")

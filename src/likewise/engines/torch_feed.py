@@ -53,11 +53,18 @@ class Feed:
 
     @classmethod
     def of(
-        cls, batch: PackedBatch, *, tokens: int = 0, texts: int = 0, rectangles: bool = True
+        cls,
+        batch: PackedBatch,
+        *,
+        tokens: int = 0,
+        texts: int = 0,
+        rectangles: bool = True,
+        is_equal: bool = False,
     ) -> Feed:
         """`batch`, filled up to `tokens` tokens and `texts` texts if it has fewer.
 
-        Tokens beyond the batch's own look at one another only; their texts are empty.
+        Tokens beyond the batch's own look at one another only; their texts are empty. In
+        `rectangles` lie texts of like length, or (`is_equal`) only those of the same.
         """
         # What is recorded for a size must hold for every batch filled up to it.
         longest = tokens or batch.max_length
@@ -83,7 +90,7 @@ class Feed:
         groups: tuple[Group, ...] = ()
         if rectangles or is_expanded:
             assert tokens == batch.tokens, "rectangles of tokens without a text: this is a bug"
-            groups, spread = _rectangles(batch.cumulative[:-1], lengths, attended)
+            groups, spread = _rectangles(batch.cumulative[:-1], lengths, attended, is_equal)
             arrays |= spread
         parts, at = {}, 0
         for name, array in arrays.items():
@@ -112,14 +119,14 @@ def _filled(values: Ints | None, size: int) -> Ints:
 
 
 def _rectangles(
-    starts: Ints, lengths: Ints, attended: Ints
+    starts: Ints, lengths: Ints, attended: Ints, is_equal: bool
 ) -> tuple[tuple[Group, ...], dict[str, Ints]]:
     order = np.argsort(-lengths, kind="stable")
     groups: list[Group] = []
     slots: list[Ints] = []
     back = np.zeros(int(lengths.sum()), np.int32)
     at = first = 0
-    for stop in _ends(lengths[order]):
+    for stop in _ends(lengths[order], is_equal):
         chosen = order[first:stop]
         length = int(lengths[chosen[0]])
         places = np.arange(length, dtype=np.int32)
@@ -137,11 +144,11 @@ def _rectangles(
     return tuple(groups), found
 
 
-def _ends(lengths: Ints) -> list[int]:
+def _ends(lengths: Ints, is_equal: bool) -> list[int]:
     """Where groups of like length end, in `lengths` from the longest to the shortest."""
     ends, longest = [], int(lengths[0])
     for index, length in enumerate(lengths.tolist()):
-        if longest - length > max(8, longest // 8):
+        if longest - length > (0 if is_equal else max(8, longest // 8)):
             ends.append(index)
             longest = length
     return [*ends, len(lengths)]

@@ -124,7 +124,7 @@ class TorchPackedEngine:
         if dtype == torch.float32:
             use_full_f32()
         net, weights = prepare(card)
-        replicas = []
+        replicas: list[Replica] = []
         for device in devices:
             varlen, kind = find_varlen(device, dtype)
             write: Any = functools.partial(outputs, card, net)
@@ -160,7 +160,7 @@ class TorchPackedEngine:
         for runner in getattr(self, "_runners", ()):
             runner.close()
         for replica in self._replicas:
-            replica.weights.close()
+            replica.close()
         self._replicas = []
         self._turn = itertools.cycle(())
         if torch.cuda.is_available():

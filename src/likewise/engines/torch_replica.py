@@ -63,6 +63,10 @@ class Replica:
         self.weights.release()
         return all(bool(torch.isfinite(value).all()) for value in found.values())
 
+    def close(self) -> None:
+        """Let what is on the device go."""
+        self.weights.close()
+
     def feed(self, batch: PackedBatch, *, tokens: int = 0, texts: int = 0) -> Feed:
         """`batch` as this replica takes it, filled up to `tokens` and `texts`."""
         return Feed.of(batch, tokens=tokens, texts=texts, rectangles=self._needs_rectangles)
