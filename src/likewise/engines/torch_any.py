@@ -165,6 +165,7 @@ class TorchAnyEngine(TorchPackedEngine):
             if first.takes_padding
             else "only texts of equal length go together, as padding changes this model's states"
         )
+        self.version = f"{self.version}, transformers {transformers.__version__}"
         self.why = f"{self.why}; transformers computes it, the slow way: {how}"
         _log.info(fields("the slow way", model=card.name, architecture=card.architecture, how=how))
 

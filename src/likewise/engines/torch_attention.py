@@ -144,7 +144,10 @@ def _from_torch() -> Varlen | None:
 def _from_flash_attn() -> Varlen | None:
     try:
         from flash_attn import flash_attn_varlen_func
-    except ImportError:
+    except ModuleNotFoundError:
+        return None
+    except ImportError as broken:
+        _log.warning(fields("attention refused", kind="flash-attn", why=broken))
         return None
 
     def attend(

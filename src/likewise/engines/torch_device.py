@@ -74,6 +74,12 @@ def choose_dtype(asked: str, device: torch.device) -> tuple[torch.dtype, str]:
     return torch.float16, f"this {device.type} device has no bf16"
 
 
+def described(devices: Sequence[torch.device]) -> str:
+    """Torch and what it computes on, to tell results of one from those of another."""
+    names = [torch.cuda.get_device_name(d) if d.type == "cuda" else d.type for d in devices]
+    return f"torch {torch.__version__} on {', '.join(names)}"
+
+
 def use_full_f32() -> None:
     """Have torch compute f32 in f32: a program may have let it use fewer bits (TF32)."""
     if torch.get_float32_matmul_precision() != "highest":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,10 @@ TEXTS = (1, 4, 16)
 WARM_UP_TO = 128
 _CLOSE = 1e-2
 """How far a replayed graph may be from the same batch computed at once, relative to the largest."""
+
+
+# Torch allows one recording at a time in the process.
+_RECORDING = threading.Lock()
 
 
 def graph_size(tokens: int, texts: int) -> tuple[int, int] | None:
@@ -86,7 +91,7 @@ class CudaRunner(Runner):
                 known.graph.replay()
             return known.outputs
         try:
-            with self._replica.launching:
+            with self._replica.launching, _RECORDING:
                 self._recorded[size] = self._record(feed)
         except RuntimeError as refused:
             device = self._replica.device

@@ -143,7 +143,7 @@ class TorchOps(Ops[Any]):
     def attention(self, qkv: Any, how: Attention) -> Any:
         """Each text attends to itself."""
         heads, groups, width = how.heads, how.groups, how.width
-        split = qkv.view(-1, heads + 2 * groups, width)
+        split = qkv.reshape(-1, heads + 2 * groups, width)
         if how.norm is not None or how.rotary is not None:
             split = self._prepared(split, how)
         if self._varlen is not None and suits_varlen(how) and not self._feed.is_expanded:

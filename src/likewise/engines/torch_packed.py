@@ -20,6 +20,7 @@ from likewise.engines.torch_device import (
     budget_tokens,
     choose_devices,
     choose_dtype,
+    described,
     use_full_f32,
 )
 from likewise.engines.torch_graphs import TOKENS, WARM_UP_TO, CudaRunner
@@ -67,6 +68,7 @@ class TorchPackedEngine:
         """
         devices = choose_devices(device)
         dtype, self.why = choose_dtype(precision, devices[0])
+        self.version = described(devices)
         self._graphs = graphs
         self._replicas = self._load(card, devices, dtype)
         if not self._are_finite() and dtype == torch.float16:
