@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from likewise.models.template import Template
     from likewise.models.tokenize import Ids, Tokenizer
 
-# Tokenizer classes of transformers that say nothing of types, whatever their files do.
-_TYPELESS = ("Roberta", "XLMRoberta", "Camembert", "DistilBert", "MPNet")
-_TYPED = ("bert", "electra")
+# Tokenizer classes of transformers that hand types on; others drop them, whatever their file says.
+_TYPED_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer")
+_TYPED = ("bert", "electra", "deberta-v2")
+"""Architectures whose own tokenizer is one of those, which is taken when no class is named."""
 # Two texts that share no token, to see what of a template stays the same.
 _FILLERS = ("0", "1 2 3 4")
 
@@ -31,16 +32,16 @@ class PairTokenizer:
 
     def __init__(self, card: ModelCard, head: Scores, tokenizer: Tokenizer) -> None:
         """Raises `ModelCorrupt` when the tokenizer gives types that the model hasn't got."""
-        settings = read_json(card.transformer / "tokenizer_config.json", missing={})
+        settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
         self._inner: tokenizers.Tokenizer = tokenizer.inner
         self._limit = card.max_tokens
         self._template = head.template
         self._cuts_left = settings.get("truncation_side") == "left"
-        self._has_types = _has_types(settings)
+        self._has_types = _has_types(settings, card.architecture)
         probe = self.encode([("a", "b")])[0]
         types = int(card.config.get("type_vocab_size", 2))
         highest = 0 if probe.types is None else int(probe.types.max(initial=0))
-        if card.architecture in _TYPED and highest >= types:
+        if card.architecture in _TYPED and types and highest >= types:
             raise ModelCorrupt(
                 f"{card.transformer}: the tokenizer gives token type {highest}, and the model has "
                 f"only {types} (type_vocab_size)"
@@ -148,8 +149,11 @@ def _pair(pair: Any, index: int) -> tuple[str, str]:
     return pair[0], pair[1]
 
 
-def _has_types(settings: dict[str, Any]) -> bool:
+def _has_types(settings: dict[str, Any], architecture: str) -> bool:
     given = settings.get("model_input_names")
     if given is not None:
         return "token_type_ids" in given
-    return not str(settings.get("tokenizer_class", "")).startswith(_TYPELESS)
+    kind = settings.get("tokenizer_class")
+    if kind is None:
+        return architecture in _TYPED
+    return str(kind).removesuffix("Fast") in _TYPED_CLASSES
