@@ -7,6 +7,7 @@ where a kind isn't theirs, a plain loop is the oracle.
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,3 +104,158 @@ def test_scores_are_those_of_a_cross_encoder(
     alone = [service.submit_pairs([pair]).result().scores[0] for pair in PAIRS]
     assert np.abs(np.stack(alone) - found.scores).max() < 1e-5
     assert found.truncated == (4,) and max(found.tokens) == LONGEST
+
+
+def test_raw_scores_and_activations_that_the_folder_names(opened: Open, tmp_path: Path) -> None:
+    import torch
+
+    for name, key in (("identity", "sbert"), ("sigmoid", "own"), ("tanh", "own")):
+        folder = tmp_path / name
+        write_transformer(folder, "bert", "SequenceClassification", num_labels=1)
+        write_tokenizer(folder)
+        path = {
+            "identity": "torch.nn.modules.linear.Identity",
+            "sigmoid": "torch.nn.modules.activation.Sigmoid",
+            "tanh": "torch.nn.modules.activation.Tanh",
+        }[name]
+        changed = (
+            {"sbert_ce_default_activation_function": path}
+            if key == "sbert"
+            else {"sentence_transformers": {"activation_fn": path, "version": "5.0.0"}}
+        )
+        change_json(folder / "config.json", changed)
+        theirs = cross_encoder(folder)
+        service = opened(folder)
+        assert (
+            np.abs(service.submit_pairs(PAIRS).result().scores[:, 0] - theirs.predict(PAIRS)).max()
+            < 2e-4
+        )
+        raw = theirs.predict(PAIRS, activation_fn=torch.nn.Identity())
+        assert (
+            np.abs(service.submit_pairs(PAIRS, raw=True).result().scores[:, 0] - raw).max() < 1e-3
+        )
+        assert service.info()["activation"] == name and service.info()["gives"] == ["scores"]
+
+
+def test_a_query_scores_texts_in_their_order(opened: Open, tmp_path: Path) -> None:
+    write_transformer(tmp_path, "bert", "SequenceClassification", num_labels=1)
+    write_tokenizer(tmp_path)
+    service = opened(tmp_path)
+    found = service.score(QUERIES[0], DOCUMENTS)
+    theirs = cross_encoder(tmp_path).predict([(QUERIES[0], text) for text in DOCUMENTS])
+    assert found.shape == (len(DOCUMENTS),) and found.dtype == np.float32
+    assert np.abs(found - theirs).max() < 2e-4
+    assert service.score(QUERIES[0], []).shape == (0,)
+    many = [DOCUMENTS[index % 7] for index in range(600)]
+    assert np.abs(service.score(QUERIES[0], many) - found[np.arange(600) % 7]).max() < 1e-5
+
+
+def change_json(path: Path, changed: dict[str, Any]) -> None:
+    """The JSON object in `path` with `changed` in it."""
+    found = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, found | changed)
+
+
+SPARSE: dict[str, dict[str, Any]] = {
+    "bert": {},
+    "distilbert": {"dim": 32, "n_heads": 4, "n_layers": 2, "hidden_dim": 40},
+    "roberta": {"max_position_embeddings": 80},
+    "xlm-roberta": {"max_position_embeddings": 80},
+    "camembert": {"max_position_embeddings": 80},
+    "mpnet": {"max_position_embeddings": 80},
+    "modernbert": {"local_attention": 8},
+}
+SPARSE_HERE = [kind for kind in SPARSE if kind in NETS]
+TEXTS = words(1, 4, 9, 2, 46, 70, 7, seed=3)
+
+
+def write_splade(folder: Path, kind: str, *, old: bool = False, **pooling: Any) -> Path:
+    """A tiny SPLADE model as sentence-transformers writes it, up to 5.3 if `old`."""
+    write_transformer(folder, kind, "MaskedLM", **SPARSE[kind])
+    write_tokenizer(folder)
+    if old:
+        package = "sentence_transformers.sparse_encoder.models"
+        write_modules(
+            folder,
+            (f"{package}.MLMTransformer", "", None),
+            (f"{package}.SpladePooling", "1_SpladePooling", pooling),
+        )
+        write_json(folder / "sentence_bert_config.json", {"max_seq_length": 40})
+    else:
+        write_modules(
+            folder,
+            ("sentence_transformers.base.modules.transformer.Transformer", "", None),
+            (
+                "sentence_transformers.sparse_encoder.modules.splade_pooling.SpladePooling",
+                "1_SpladePooling",
+                pooling,
+            ),
+        )
+        logits = {"method": "forward", "method_output_name": "logits"}
+        write_json(
+            folder / "sentence_bert_config.json",
+            {
+                "transformer_task": "fill-mask",
+                "modality_config": {"text": logits},
+                "module_output_name": "token_embeddings",
+            },
+        )
+    write_json(folder / "config_sentence_transformers.json", {"model_type": "SparseEncoder"})
+    return folder
+
+
+def dense_of(found: list[tuple[Any, Any]], width: int) -> Any:
+    """Sparse vectors as rows."""
+    rows = np.zeros((len(found), width), np.float32)
+    for row, (ids, weights) in zip(rows, found, strict=True):
+        assert ids.dtype == np.int32 and weights.dtype == np.float32
+        assert (np.diff(ids) > 0).all() and (weights > 0).all()
+        row[ids] = weights
+    return rows
+
+
+def assert_sparse_as_theirs(service: Service, folder: Path) -> None:
+    from sentence_transformers import SparseEncoder
+
+    with quiet():
+        encoder = SparseEncoder(str(folder), device="cpu", local_files_only=True)
+        theirs = encoder.encode(TEXTS, convert_to_sparse_tensor=False).numpy()
+    found = service.embed_sparse(TEXTS)
+    ours = dense_of(found, theirs.shape[1])
+    assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, float(theirs.max()))
+    assert 0.05 < (theirs > 0).mean() < 0.99, "the oracle must have zeros and others"
+    alone = dense_of([service.embed_sparse([text])[0] for text in TEXTS], theirs.shape[1])
+    assert np.abs(alone - ours).max() < 1e-5 * max(1.0, float(theirs.max()))
+
+
+@pytest.mark.parametrize("kind", SPARSE_HERE)
+def test_sparse_weights_are_those_of_a_sparse_encoder(
+    opened: Open, tmp_path: Path, kind: str
+) -> None:
+    folder = write_splade(tmp_path, kind, pooling_strategy="max", activation_function="relu")
+    assert_sparse_as_theirs(opened(folder), folder)
+
+
+@pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
+@pytest.mark.parametrize("strategy", ["max", "sum"])
+def test_every_splade_pooling_in_the_old_format(
+    opened: Open, tmp_path: Path, strategy: str, activation: str
+) -> None:
+    folder = write_splade(
+        tmp_path,
+        "bert",
+        old=True,
+        pooling_strategy=strategy,
+        activation_function=activation,
+        word_embedding_dimension=96,
+    )
+    service = opened(folder)
+    assert_sparse_as_theirs(service, folder)
+    assert service.info()["max_tokens"] == 40
+
+
+def test_an_untied_decoder_is_the_files_own(opened: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "splade"
+    write_splade(folder, "bert", pooling_strategy="max")
+    write_transformer(folder, "bert", "MaskedLM", tie_word_embeddings=False)
+    assert_sparse_as_theirs(opened(folder), folder)

@@ -32,7 +32,7 @@ class Facts:
     last: tuple[str, ...]
     """Names that the last layer's weight may have; the last of them may be the word embeddings."""
     bias: tuple[str, ...] = ()
-    """Names that the last layer's bias may have; none: it has none."""
+    """Names that the last layer's bias may have, as with its weight; none: it has none."""
     norm: str | None = None
     epsilon: float | Choice = 1e-12
     pool: PoolingMode | Choice | None = None
@@ -81,7 +81,7 @@ _LM_HEAD = Facts(
     "lm_head.dense",
     "gelu",
     ("lm_head.decoder.weight", _WORDS),
-    ("lm_head.bias", "lm_head.decoder.bias"),
+    ("lm_head.decoder.bias", "lm_head.bias"),
     norm="lm_head.layer_norm",
     epsilon=Choice("layer_norm_eps", "1e-12"),
 )
@@ -91,7 +91,7 @@ MASKED: Mapping[str, Facts] = {
         f"{_CLS}.transform.dense",
         Choice("hidden_act", "gelu"),
         (f"{_CLS}.decoder.weight", _WORDS),
-        (f"{_CLS}.bias", f"{_CLS}.decoder.bias"),
+        (f"{_CLS}.decoder.bias", f"{_CLS}.bias"),
         norm=f"{_CLS}.transform.LayerNorm",
         epsilon=Choice("layer_norm_eps", "1e-12"),
     ),
@@ -176,7 +176,9 @@ class Stack:
         facts = self.facts
         found = {"last.weight": _first(facts.last, has, prefer_last=self.is_tied is True)}
         if facts.bias and any(has(name) for name in facts.bias):
-            found["last.bias"] = _first(facts.bias, has)
+            # Where the weight is tied, so is the bias, and only its other name is sure to be right.
+            tied = self.is_tied is not False
+            found["last.bias"] = _first(facts.bias, has, prefer_last=tied)
         if facts.dense is not None:
             found["dense.weight"] = f"{facts.dense}.weight"
             if has(f"{facts.dense}.bias"):
