@@ -11,12 +11,16 @@ from likewise.base.names import resolve
 from likewise.engines.heads import head_outputs, reads_pairs, with_heads
 from likewise.engines.steps import follow, with_steps
 from likewise.models.card import ModelCard
+from likewise.models.lora import adapted
 from likewise.models.weights import Weights, open_weights
 from likewise.nets.names import NETS
 from likewise.nets.ops import Net, Ops, Tensor
 
 if TYPE_CHECKING:
     from likewise.engines.batch import Output
+
+# Saved by some versions, and computed from the configuration by all.
+_BUFFERS = (".position_ids", ".token_type_ids", ".inv_freq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,31 @@ def prepare(card: ModelCard) -> tuple[Net, Weights]:
         ModelCorrupt: the weights don't fit the configuration.
     """
     kind = resolve(card.architecture, NETS, what="architecture", error=ModelUnsupported)
-    net: Any = kind.read(card.config, where=str(card.transformer / "config.json"))
-    weights = open_weights(card.transformer).without_prefix(net.probe, net.prefixes)
+    net: Any = kind.read(card.config, where=str(card.base / "config.json"))
+    weights = open_weights(card.base).without_prefix(net.probe, net.prefixes)
+    if card.adapter is not None:
+        weights = adapted(weights, card.adapter, net.prefixes)
     weights.require(net.shapes())
+    if card.brings_code:
+        _require_all_read(card, net, weights)
     return net, with_heads(card, net, with_steps(card.steps, weights))
+
+
+def _require_all_read(card: ModelCard, net: Net, weights: Weights) -> None:
+    """Refuse a model with code of its own whose layers have weights that the architecture hasn't.
+
+    The code that comes with it may compute more than the class of that name did when it was
+    written here; what it needs for that is in the file.
+    """
+    read = net.shapes()
+    layers = {name.partition(".")[0] for name in read}
+    unread = [
+        name
+        for name in weights.names
+        if name not in read and name.partition(".")[0] in layers and not name.endswith(_BUFFERS)
+    ]
+    if unread:
+        raise ModelUnsupported(
+            f"{card.base} brings code of its own, and weights that {card.architecture} as written "
+            f"here doesn't read: {', '.join(sorted(unread)[:3])}"
+        )

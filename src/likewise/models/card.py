@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models import parts
 from likewise.models.heads import Head, read_heads
+from likewise.models.lora import Adapter, read_adapter
 from likewise.models.parts import Dense, Normalise, Pooling, Step, read_json
+from likewise.models.reading import read_reading
+from likewise.models.remote import computed_as
+from likewise.models.static import STATIC, StaticParts, read_static
+from likewise.models.vocabulary import tokenizer_folder
 
-# Written by sentence-transformers up to 5.3; the prefix named the architecture in its first years.
-_LENGTH_FILES = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
-_NO_LIMIT = 1_000_000
-"""Tokenizer files write 1e30 for "no limit"; anything this large means that."""
+_MATRYOSHKA = ("matryoshka_dimensions", "matryoshka_dims", "truncate_dim")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class ModelCard:
     transformer: Path
     """The folder with config.json, the weights and the tokenizer; often `folder` itself."""
     architecture: str
-    """`model_type` of config.json."""
+    """`model_type` of config.json, or what the code that the model brings is known to compute."""
     config: Mapping[str, Any]
     """config.json."""
     steps: tuple[Step, ...]
@@ -45,10 +44,27 @@ class ModelCard:
     default_prompt_name: str | None = None
     matryoshka: tuple[int, ...] = ()
     """Smaller widths the model was trained to be cut to."""
+    any_width: bool = False
+    """Whether it declares that it may be cut to any width."""
     notes: tuple[str, ...] = ()
     """What was decided where the folder says nothing."""
     heads: tuple[Head, ...] = ()
     """What the model gives beside vectors, or instead."""
+    brings_code: bool = False
+    """Whether config.json names code that comes with the model; it isn't run."""
+    adapter: Adapter | None = None
+    """Changes to the weights; then `base` has the weights and config.json, `transformer` the rest.
+    """
+
+    @property
+    def base(self) -> Path:
+        """The folder with config.json and the weights."""
+        return self.transformer if self.adapter is None else self.adapter.base
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder with the tokenizer."""
+        return tokenizer_folder(self.transformer, self.base)
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -68,17 +84,30 @@ class ModelCard:
         """Whether the vectors have length 1."""
         return bool(self.steps) and isinstance(self.steps[-1], Normalise)
 
-    def prompt(self, kind: str) -> str:
-        """The text that the model wants put before a `document` or a `query`."""
-        names = ("query",) if kind == "query" else _DOCUMENT_PROMPTS
-        for name in (*names, self.default_prompt_name):
-            if name is not None and name in self.prompts:
-                return self.prompts[name]
+    def prompt(self, name: str) -> str:
+        """The text that the model wants put before a `document`, a `query`, or what `name` says.
+
+        A document or query for which the folder has no prompt gets the default one, if any.
+
+        Raises:
+            InputError: the folder has no prompt of that name; those it has are named.
+        """
+        if name not in self.prompts and name not in ("query", "document"):
+            known = ", ".join(["query", "document", *self.prompts])
+            raise InputError(
+                f"{self.name} has no prompt called {name!r}; it has: {known}", param="prompt_name"
+            )
+        names = _DOCUMENT_PROMPTS if name == "document" else (name,)
+        for each in (*names, self.default_prompt_name):
+            if each is not None and each in self.prompts:
+                return self.prompts[each]
         return ""
 
 
-def read_card(folder: Path, *, name: str | None = None) -> ModelCard:
-    """The card of the model in `folder`.
+def read_card(
+    folder: Path, *, name: str | None = None, find: Callable[[str], Path] | None = None
+) -> ModelCard:
+    """The card of the model in `folder`; `find` gives the folder of the model an adapter is for.
 
     Raises:
         ModelNotFound: there is no model there.
@@ -87,9 +116,15 @@ def read_card(folder: Path, *, name: str | None = None) -> ModelCard:
     """
     if not folder.is_dir():
         raise ModelNotFound(f"{folder} isn't a folder")
+    if (table := read_static(folder)) is not None:
+        return _static_card(folder, name, table)
     listed = parts.read_modules(folder)
     transformer = folder / listed[0].path
-    config = _read_config(transformer)
+    adapter = read_adapter(transformer, find)
+    base = transformer if adapter is None else adapter.base
+    config = _read_config(base)
+    known = computed_as(base, config)
+    architecture = known or str(config["model_type"])
     settings = read_json(folder / "config_sentence_transformers.json", missing={})
     given = read_heads(folder, transformer, config, listed, settings)
     notes = list(given.notes)
@@ -99,22 +134,46 @@ def read_card(folder: Path, *, name: str | None = None) -> ModelCard:
         if not (folder / "modules.json").is_file():
             notes.append("no modules.json: mean pooling, as sentence-transformers does")
         steps, dimensions = parts.read_steps(folder, listed[1:], _width(config, transformer))
-    max_tokens, lower_case, note = _read_length(transformer, config)
+    reading = read_reading(transformer, config, architecture, pooled=given.has_vectors)
+    matryoshka, any_width = _matryoshka(settings, config, dimensions)
     return ModelCard(
         folder=folder,
         name=name or folder.name,
         transformer=transformer,
-        architecture=str(config["model_type"]),
+        architecture=architecture,
         config=config,
         steps=steps,
         dimensions=dimensions,
-        max_tokens=max_tokens,
-        lower_case=lower_case,
+        max_tokens=reading.max_tokens,
+        lower_case=reading.lower_case,
         prompts=_prompts(settings, folder),
         default_prompt_name=settings.get("default_prompt_name"),
-        matryoshka=_matryoshka(settings, config, dimensions),
-        notes=(*notes, *note),
+        matryoshka=matryoshka,
+        any_width=any_width,
+        notes=(*notes, *reading.notes),
         heads=given.heads,
+        brings_code=known is not None,
+        adapter=adapter,
+    )
+
+
+def _static_card(folder: Path, name: str | None, table: StaticParts) -> ModelCard:
+    settings = read_json(folder / "config_sentence_transformers.json", missing={})
+    matryoshka, any_width = _matryoshka(settings, {}, table.dimensions)
+    return ModelCard(
+        folder=folder,
+        name=name or folder.name,
+        transformer=table.table,
+        architecture=STATIC,
+        config=table.config,
+        steps=table.steps,
+        dimensions=table.dimensions,
+        max_tokens=table.max_tokens,
+        lower_case=False,
+        prompts=_prompts(settings, folder),
+        default_prompt_name=settings.get("default_prompt_name"),
+        matryoshka=matryoshka,
+        any_width=any_width,
     )
 
 
@@ -123,16 +182,15 @@ def _read_config(transformer: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelNotFound(f"{transformer} has no config.json: it isn't a model folder")
     config = read_json(path)
-    tokenizer = read_json(transformer / "tokenizer_config.json", missing={})
-    asked = {**config.get("auto_map", {}), **tokenizer.get("auto_map", {})}
-    if asked:
-        wanted = ", ".join(f"{key} -> {value}" for key, value in sorted(asked.items()))
-        raise ModelUnsupported(
-            f"{transformer} asks to run code that comes with the model (auto_map: {wanted}); "
-            "Likewise never runs a model's code"
-        )
     if not isinstance(config.get("model_type"), str):
         raise ModelCorrupt(f"{path} doesn't say its model_type")
+    quantised = config.get("quantization_config")
+    if quantised:
+        how = quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised
+        raise ModelUnsupported(
+            f"{path}: the weights are quantised ({how}), which isn't read here; take the model "
+            "in f32, f16 or bf16 and choose the precision when it is loaded"
+        )
     return config
 
 
@@ -143,49 +201,32 @@ def _width(config: Mapping[str, Any], transformer: Path) -> int:
     raise ModelCorrupt(f"{transformer / 'config.json'} doesn't say its hidden_size")
 
 
-def _read_length(transformer: Path, config: Mapping[str, Any]) -> tuple[int, bool, tuple[str, ...]]:
-    """Tokens read of a text, whether to lower-case it, and a note if the limit had to be capped."""
-    written: dict[str, Any] = {}
-    for file in _LENGTH_FILES:
-        if (transformer / file).is_file():
-            written = read_json(transformer / file)
-            break
-    tokenizer = read_json(transformer / "tokenizer_config.json", missing={})
-    positions = config.get("max_position_embeddings")
-    limits = [tokenizer.get("model_max_length"), positions]
-    wanted = written.get("max_seq_length")
-    if wanted is None:
-        known = [int(n) for n in limits if isinstance(n, int | float) and n < _NO_LIMIT]
-        wanted = min(known, default=None)
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
-        raise ModelCorrupt(
-            f"{transformer} doesn't say how many tokens the model reads (max_seq_length, "
-            f"model_max_length or max_position_embeddings); found {wanted!r}"
-        )
-    lower_case = bool(written.get("do_lower_case", False))
-    if isinstance(positions, int) and wanted > positions:
-        note = f"max_seq_length {wanted} capped to the {positions} positions the model has"
-        return positions, lower_case, (note,)
-    return wanted, lower_case, ()
-
-
 def _prompts(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    where = folder / "config_sentence_transformers.json"
     prompts = settings.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
-        raise ModelCorrupt(f"{folder}: `prompts` isn't a table of texts")
+    texts = (str, type(None))
+    if not isinstance(prompts, dict) or not all(isinstance(v, texts) for v in prompts.values()):
+        raise ModelCorrupt(f"{where}: `prompts` isn't a table of texts")
     default = settings.get("default_prompt_name")
-    if default is not None and default not in prompts:
+    if default is not None and default not in (*prompts, "query", "document"):
         raise ModelCorrupt(
-            f"{folder}: default_prompt_name {default!r} isn't among the prompts {sorted(prompts)}"
+            f"{where}: default_prompt_name {default!r} isn't among the prompts {sorted(prompts)}"
         )
-    return prompts
+    return {name: text or "" for name, text in prompts.items()}
 
 
 def _matryoshka(
     settings: Mapping[str, Any], config: Mapping[str, Any], dimensions: int
-) -> tuple[int, ...]:
-    declared = settings.get("matryoshka_dimensions") or config.get("matryoshka_dimensions") or ()
-    return tuple(sorted({int(n) for n in declared if 0 < int(n) < dimensions}))
+) -> tuple[tuple[int, ...], bool]:
+    """Widths the model may be cut to, and whether that is any; from every key in use for it."""
+    widths: set[int] = set()
+    for source in (settings, config):
+        for key in _MATRYOSHKA:
+            declared = source.get(key)
+            each = [declared] if isinstance(declared, int) else declared or ()
+            widths |= {int(n) for n in each if not isinstance(n, bool) and 0 < int(n) < dimensions}
+    any_width = any(source.get("is_matryoshka") is True for source in (settings, config))
+    return tuple(sorted(widths)), any_width and not widths
 
 
 __all__ = ["Dense", "ModelCard", "Normalise", "Pooling", "Step", "read_card"]

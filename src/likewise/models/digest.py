@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from likewise.base.log import fields, logger
-from likewise.models.card import Dense, ModelCard
-from likewise.models.parts import read_json
-from likewise.models.weights import weight_files
+from likewise.models.card import ModelCard
+from likewise.models.graphs import graph_file, graph_files
+from likewise.models.parts import Dense, LayerNorm, read_json
+from likewise.models.vocabulary import describe
+from likewise.models.weights import has_weights, weight_files
 
 _log = logger("models")
 _BLOCK = 1 << 20
+# Where files lie; what is in them is hashed.
+_PLACES = ("folder", "base")
 # Keys of config.json that change no vector: training, generation, and who wrote the file.
 _IDLE = (
     "_name_or_path architectures transformers_version torch_dtype dtype use_cache "
@@ -34,28 +38,46 @@ def weights_digest(card: ModelCard, *, cache: Path | None = None) -> str:
     of change and inode.
     """
     remembered = _Remembered(cache / "digests.json" if cache is not None else None)
-    files = [*weight_files(card.transformer)]
+    graph = None if has_weights(card.base) else graph_file(card)
+    files = [*(weight_files(card.base) if graph is None else graph_files(graph))]
     for step in card.steps:
-        if isinstance(step, Dense):
+        if isinstance(step, Dense | LayerNorm):
             files += weight_files(step.folder)
-    tokenizer = read_json(card.transformer / "tokenizer.json")
-    # These two say how a caller pads and cuts; Likewise does neither by them.
-    for key in ("truncation", "padding"):
-        tokenizer.pop(key, None)
     deciding = {
         "weights": [remembered.sha256(path) for path in files],
-        "tokenizer": tokenizer,
+        "tokenizer": _tokenizer(card),
         "config": {key: value for key, value in card.config.items() if key not in _IDLE},
         "steps": [_described(step) for step in card.steps],
         "lower_case": card.lower_case,
     }
+    if card.adapter is not None:
+        deciding["adapter"] = {
+            **_described(card.adapter),
+            "weights": remembered.sha256(card.adapter.file),
+        }
     remembered.save()
     canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def _tokenizer(card: ModelCard) -> dict[str, Any]:
+    if not (card.tokenizer / "tokenizer.json").is_file():
+        return describe(card.tokenizer, card.architecture)
+    tokenizer = read_json(card.tokenizer / "tokenizer.json")
+    # These two say how a caller pads and cuts; Likewise does neither by them.
+    for key in ("truncation", "padding"):
+        tokenizer.pop(key, None)
+    settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
+    if settings.get("truncation_side") == "left":
+        tokenizer["truncation_side"] = "left"
+    return tokenizer
+
+
 def _described(step: Any) -> dict[str, Any]:
-    values = {name: getattr(step, name) for name in step.__slots__ if name != "folder"}
+    values = {name: getattr(step, name) for name in step.__slots__ if name not in _PLACES}
+    # Digests of before there was such a thing stay what they were.
+    if values.get("residual") is False:
+        del values["residual"]
     return {"step": type(step).__name__, **values}
 
 
@@ -95,12 +117,17 @@ class _Remembered:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            _replace(self._path, self._known)
+            replace_json(self._path, self._known)
         except OSError as broken:
             _log.info(fields("digest cache not written", path=self._path, why=broken))
 
 
-def _replace(path: Path, value: Mapping[str, Any]) -> None:
+def replace_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write `value` to `path` whole or not at all.
+
+    Raises:
+        OSError: it can't be written.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -135,6 +135,20 @@ def read_json(path: Path, *, missing: dict[str, Any] | None = None) -> dict[str,
     return value
 
 
+def read_list(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects listed in `path`; none if there is no such file.
+
+    Raises:
+        ModelCorrupt: it isn't JSON, or isn't a list of objects.
+    """
+    if not path.is_file():
+        return []
+    entries = _load(path)
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise ModelCorrupt(f"{path} isn't a list of objects")
+    return entries
+
+
 def read_modules(folder: Path) -> list[Module]:
     """The modules of `folder`, in order; a transformer and a pooling when it lists none.
 

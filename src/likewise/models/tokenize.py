@@ -48,7 +48,7 @@ class Tokenizer:
     """A model's tokenizer. Safe to use from several threads."""
 
     def __init__(self, card: ModelCard) -> None:
-        self._inner = open_tokenizer(card.transformer, card.architecture)
+        self._inner = open_tokenizer(card.tokenizer, card.architecture)
         # The file carries the cutting and padding of whoever saved it; sentence-transformers
         # overrides both, and left in place they would cut at 128 and pad every text.
         self._inner.no_truncation()
@@ -63,7 +63,7 @@ class Tokenizer:
             for index, token in self._inner.get_added_tokens_decoder().items()
             if token.special
         }
-        settings = read_json(card.transformer / "tokenizer_config.json", missing={})
+        settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
         self._cuts_front = settings.get("truncation_side") == "left"
         self._prompt_lengths: dict[str, int] = {}
         if self.max_tokens <= len(self._head) + len(self._tail):
@@ -100,11 +100,11 @@ class Tokenizer:
             InputError: an item isn't a text, holds a lone surrogate, or has no tokens; its
                 position is named.
         """
-        whole = [prompt + text for text in _texts(texts, first)]
+        whole = [prompt + text for text in plain_texts(texts, first)]
         try:
             found = self._inner.encode_batch_fast(whole)
         except (TypeError, UnicodeEncodeError) as broken:
-            raise _unreadable(whole, first, broken) from broken
+            raise unreadable(whole, first, broken) from broken
         count = self._prompt_length(prompt)
         return [
             self._cut(np.asarray(one.ids, np.int32), index, count)
@@ -147,11 +147,11 @@ class Tokenizer:
         Raises:
             InputError: as for `encode`.
         """
-        plain = _texts(texts, 0)
+        plain = plain_texts(texts, 0)
         try:
             found = self._inner.encode_batch(plain, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError) as broken:
-            raise _unreadable(plain, 0, broken) from broken
+            raise unreadable(plain, 0, broken) from broken
         return [np.asarray(one.offsets, np.int64).reshape(-1, 2) for one in found]
 
     def _prompt_ids(self, prompt: str) -> Ids:
@@ -226,7 +226,12 @@ def _around(inner: tokenizers.Tokenizer) -> tuple[Ids, Ids]:
     return np.asarray(empty, np.int32), np.zeros(0, np.int32)
 
 
-def _texts(texts: Sequence[str], first: int) -> list[str]:
+def plain_texts(texts: Sequence[str], first: int) -> list[str]:
+    """`texts` as a list of texts, counted from `first`.
+
+    Raises:
+        InputError: one isn't a text.
+    """
     plain = list(texts)
     for index, text in enumerate(plain, first):
         if not isinstance(text, str):
@@ -236,7 +241,8 @@ def _texts(texts: Sequence[str], first: int) -> list[str]:
     return plain
 
 
-def _unreadable(texts: Sequence[str], first: int, why: Exception) -> InputError:
+def unreadable(texts: Sequence[str], first: int, why: Exception) -> InputError:
+    """The error for texts that a tokenizer refused: it names a lone surrogate."""
     for index, text in enumerate(texts, first):
         try:
             text.encode()

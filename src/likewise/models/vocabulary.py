@@ -45,6 +45,12 @@ _ROBERTA_SPECIALS = {
 _OTHERS = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "spm.model")
 
 
+def tokenizer_folder(transformer: Path, base: Path) -> Path:
+    """Where the tokenizer is: in the folder of an adapter, `transformer`, or with its `base`."""
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", *_OTHERS)
+    return transformer if any((transformer / name).is_file() for name in names) else base
+
+
 def open_tokenizer(transformer: Path, architecture: str) -> tokenizers.Tokenizer:
     """The tokenizer of the folder `transformer`, whose config.json says `architecture`.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,15 @@ if TYPE_CHECKING:
     from likewise.base.types import Vectors
 
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
-_PICKLED = ("pytorch_model.bin", "model.bin", "pytorch_model.bin.index.json")
+_INTEGERS: Mapping[str, str] = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "adapter_model.bin")
+"""Files of weights that torch writes as pickles."""
 # A header is some bytes a tensor; one this long is a damaged length.
 _MAX_HEADER = 100_000_000
+
+
+Change = Callable[["Vectors"], "Vectors"]
+"""What is made of a tensor when it is read; of the same shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,25 @@ class Weights:
     `without_prefix`.
     """
 
-    def __init__(self, entries: Mapping[str, _Entry], maps: Mapping[Path, mmap.mmap]) -> None:
+    def __init__(
+        self,
+        entries: Mapping[str, _Entry],
+        maps: Mapping[Path, mmap.mmap],
+        changes: Mapping[str, Change] | None = None,
+    ) -> None:
         self._entries = dict(entries)
         self._maps = maps
+        self._changes = dict(changes or {})
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold them."""
         return tuple(sorted(self._maps))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the tensors are called."""
+        return tuple(self._entries)
 
     def without_prefix(self, probe: str, prefixes: tuple[str, ...]) -> Weights:
         """The same tensors, named without whichever of `prefixes` stands before `probe`.
@@ -74,13 +91,23 @@ class Weights:
     def with_part(self, name: str, part: Weights) -> Weights:
         """These and those of `part`, which are called `NAME/...` here."""
         theirs = {f"{name}/{key}": entry for key, entry in part._entries.items()}
-        return Weights(self._entries | theirs, {**self._maps, **part._maps})
+        changes = {f"{name}/{key}": change for key, change in part._changes.items()}
+        return Weights(
+            self._entries | theirs, {**self._maps, **part._maps}, self._changes | changes
+        )
+
+    def with_changes(self, changes: Mapping[str, Change], source: Weights) -> Weights:
+        """These, where each tensor in `changes` is what its function makes of it when read.
+
+        The shapes stay. `source` is what the functions read.
+        """
+        return Weights(self._entries, {**self._maps, **source._maps}, self._changes | dict(changes))
 
     def with_names(self, names: Mapping[str, str]) -> Weights:
         """The same tensors, those in `names` under a second name: the new one to the one it has."""
-        return Weights(
-            self._entries | {new: self._entries[old] for new, old in names.items()}, self._maps
-        )
+        entries = {new: self._entries[old] for new, old in names.items()}
+        changes = {new: self._changes[old] for new, old in names.items() if old in self._changes}
+        return Weights(self._entries | entries, self._maps, self._changes | changes)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a tensor; None when there is none of that name."""
@@ -115,6 +142,11 @@ class Weights:
 
     def __getitem__(self, name: str) -> Vectors:
         """float32 of the tensor; a view of the file where that holds float32 already."""
+        plain = self._plain(name)
+        change = self._changes.get(name)
+        return plain if change is None else change(plain)
+
+    def _plain(self, name: str) -> Vectors:
         entry = self._entries[name]
         count = int(np.prod(entry.shape, dtype=np.int64))
         raw: npt.NDArray[Any] = np.frombuffer(
@@ -125,6 +157,26 @@ class Weights:
         # Engines take aligned memory; the format aligns its data, but older files may not.
         usable = raw.dtype == np.float32 and raw.flags.aligned
         return np.asarray(raw if usable else raw.astype(np.float32)).reshape(entry.shape)
+
+    def integers(self, name: str) -> npt.NDArray[Any] | None:
+        """A tensor of whole numbers as it is stored; None when there is none of that name and kind.
+
+        Raises:
+            ModelCorrupt: the file ends before it does.
+        """
+        entry = self._entries.get(name)
+        if entry is None or entry.dtype not in _INTEGERS:
+            return None
+        count = int(np.prod(entry.shape, dtype=np.int64))
+        try:
+            found = np.frombuffer(
+                self._maps[entry.file], _INTEGERS[entry.dtype], count, entry.start
+            )
+        except ValueError as short:
+            raise ModelCorrupt(
+                f"{entry.file} is cut short: {name!r} {list(entry.shape)}: {short}"
+            ) from short
+        return found.reshape(entry.shape)
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -153,22 +205,25 @@ def open_weights(folder: Path) -> Weights:
         ModelUnsupported: there are only pickled ones, or numbers of a type not read here.
         ModelCorrupt: a file is cut short or contradicts itself.
     """
-    entries: dict[str, _Entry] = {}
-    maps: dict[Path, mmap.mmap] = {}
-    for path in weight_files(folder):
-        maps[path] = _map(path)
-        entries |= _read_header(path, maps[path])
-    return Weights(entries, maps)
+    return _opened(weight_files(folder))
 
 
 def open_file(path: Path) -> Weights:
-    """The weights in one safetensors file.
+    """The tensors in one safetensors file.
 
     Raises:
         ModelCorrupt: it is cut short or contradicts itself.
     """
-    mapped = _map(path)
-    return Weights(_read_header(path, mapped), {path: mapped})
+    return _opened((path,))
+
+
+def _opened(paths: Sequence[Path]) -> Weights:
+    entries: dict[str, _Entry] = {}
+    maps: dict[Path, mmap.mmap] = {}
+    for path in paths:
+        maps[path] = _map(path)
+        entries |= _read_header(path, maps[path])
+    return Weights(entries, maps)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -189,13 +244,26 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         if gone or not paths or any(path.parent != folder for path in paths):
             raise ModelCorrupt(f"{index} lists {', '.join(gone) or 'no file here'}: missing")
         return paths
-    pickled = [file for file in _PICKLED if (folder / file).exists()]
-    if pickled:
-        raise ModelUnsupported(
-            f"{folder} has its weights only in {pickled[0]}, a pickle, which can run code when "
-            "read; convert it to model.safetensors"
-        )
+    pickled = pickled_in(folder)
+    if pickled is not None:
+        raise pickled
     raise ModelNotFound(f"{folder} has no model.safetensors")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether `folder` has safetensors, whole or in pieces."""
+    return any((folder / f"model.safetensors{end}").is_file() for end in ("", ".index.json"))
+
+
+def pickled_in(folder: Path) -> ModelUnsupported | None:
+    """What to raise when `folder` has weights only as pickles; None when it has no pickle."""
+    pickled = [file for file in PICKLED if (folder / file).exists()]
+    if not pickled:
+        return None
+    return ModelUnsupported(
+        f"{folder} has its weights only in {pickled[0]}, a pickle, which can run code when read; "
+        f"convert it, which runs none: likewise models convert {folder}"
+    )
 
 
 def _map(path: Path) -> mmap.mmap:
