@@ -37,7 +37,9 @@ def words(*counts: int, seed: int = 0) -> list[str]:
     return made
 
 
-def write_tokenizer(folder: Path, *, pair: bool = True, ends: bool = True, **settings: Any) -> None:
+def write_tokenizer(
+    folder: Path, *, splits: bool = False, ends: bool = True, **settings: Any
+) -> None:
     """Whole words between [CLS] and [SEP], saved as transformers does."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -46,7 +48,7 @@ def write_tokenizer(folder: Path, *, pair: bool = True, ends: bool = True, **set
     inner = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation()]
-        if not pair
+        if splits
         else [pre_tokenizers.WhitespaceSplit()]
     )
     if ends:

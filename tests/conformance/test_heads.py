@@ -16,18 +16,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likewise.base.errors import InputError, InputTooLong, ModelUnsupported
 from likewise.engines.names import PACKED
 from likewise.nets.names import NETS
 from likewise.runtime.service import Service, load
 from tests.conformance.head_folders import (
     LONGEST,
+    words,
     write_modules,
     write_tokenizer,
     write_transformer,
-    words,
 )
-from tests.conformance.tiny import write_bert, write_json
+from tests.conformance.tiny import write_json
 
 pytestmark = pytest.mark.torch
 
