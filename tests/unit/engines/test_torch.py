@@ -286,6 +286,20 @@ print(json.dumps(made.stream()(PackedBatch.of([[5, 6, 7]]))["vectors"].tolist())
     assert np.allclose(found, vectors(engine(folder), PackedBatch.of([[5, 6, 7]])), atol=1e-6)
 
 
+def test_the_gpu_bench_runs_whole_in_small() -> None:
+    code = """
+import runpy
+sys.argv = ["bench/gpu.py", "--smoke"]
+sys.path.insert(0, "bench")
+runpy.run_path("bench/gpu.py", run_name="__main__")
+"""
+    others = {"openvino", "starlette", "uvicorn", "apsw", "msgspec", "orjson", "prometheus_client"}
+    done = run(code, others)
+    assert done.returncode == 0, done.stderr
+    *_, last = done.stdout.splitlines()
+    assert last.startswith("full: likewise : sentence-transformers, sdpa = ")
+
+
 @pytest.mark.parametrize(
     ("name", "package", "extra"),
     [("torch", "torch", "torch"), ("torch_any", "transformers", "torch-any")],
