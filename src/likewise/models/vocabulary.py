@@ -105,6 +105,11 @@ def describe(transformer: Path, architecture: str) -> dict[str, Any]:
         }
     else:
         raise _no_tokenizer(transformer, kind)
+    found["flags"] = {
+        str(value["content"]): _flags(value)
+        for value in specials.values()
+        if isinstance(value, dict)
+    }
     found["added"] = _added(transformer, settings, found["vocab"])
     _require_specials(found, texts if found["kind"] == "wordpiece" else vocab)
     return found
@@ -145,13 +150,15 @@ def _byte_level(described: Mapping[str, Any]) -> tokenizers.Tokenizer:
 
 
 def _add(inner: tokenizers.Tokenizer, described: Mapping[str, Any]) -> None:
-    """Special tokens are found in a text as they are; RoBERTa's mask takes the space before it."""
-    tokens = []
-    for token in dict.fromkeys(described["specials"].values()):
-        strips = described["kind"] == "byte-level" and token == described["specials"]["mask_token"]
-        if token in described["vocab"]:
-            tokens.append(AddedToken(token, lstrip=strips, normalized=False, special=True))
-    inner.add_special_tokens(tokens)
+    """Special tokens are found in a text as they are."""
+    flags = described["flags"]
+    inner.add_special_tokens(
+        [
+            AddedToken(token, **{"normalized": False, **flags.get(token, {}), "special": True})
+            for token in dict.fromkeys(described["specials"].values())
+            if token in described["vocab"]
+        ]
+    )
     inner.add_tokens([AddedToken(**values) for values in described["added"]])
 
 
@@ -163,6 +170,11 @@ def _specials(written: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str,
     return found
 
 
+def _flags(values: Mapping[str, Any]) -> dict[str, bool]:
+    keys = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    return {key: bool(values.get(key, False)) for key in keys}
+
+
 def _added(
     transformer: Path, settings: Mapping[str, Any], vocab: Mapping[str, int]
 ) -> list[dict[str, Any]]:
@@ -171,11 +183,7 @@ def _added(
     plain = {str(token): int(index) for token, index in read_json(path, missing={}).items()}
     known: dict[str, dict[str, Any]] = {}
     for index, values in (settings.get("added_tokens_decoder") or {}).items():
-        flags = {
-            key: bool(values.get(key, False))
-            for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
-        }
-        known[str(values["content"])] = flags
+        known[str(values["content"])] = _flags(values)
         plain[str(values["content"])] = int(index)
     beside = sorted((index, token) for token, index in plain.items() if token not in vocab)
     if [index for index, _ in beside] != list(range(len(vocab), len(vocab) + len(beside))):
