@@ -95,7 +95,7 @@ def _guarded(what: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Findi
 
 
 def _processor() -> str:
-    from likewise.cli.machine import cores, cpu_flags, cpu_name
+    from likewise.base.machine import cores, cpu_flags, cpu_name
 
     flags = cpu_flags()
     has = [flag for flag in _CPU_FLAGS if flag in flags]

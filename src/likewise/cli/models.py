@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import click
 
+from likewise.base.precision import Precision
 from likewise.cli import output, resolve
 from likewise.cli.options import json_option, model_options
-from likewise.base.precision import Precision
 
 
 @click.group()

@@ -100,8 +100,13 @@ class Engine(Protocol):
         ...
 
     @property
+    def version(self) -> str:
+        """The library that computes, its version, and the device where that isn't the CPU."""
+        ...
+
+    @property
     def precision(self) -> str:
-        """The arithmetic it runs in: `f32` or `bf16`."""
+        """The arithmetic it runs in: `f32`, `bf16`, `f16` or `int8`."""
         ...
 
     @property

@@ -8,6 +8,8 @@ ENGINES: Mapping[str, str] = {
     "openvino": "likewise.engines.openvino:OpenVinoEngine",
     "torch": "likewise.engines.torch_packed:TorchPackedEngine",
     "torch_any": "likewise.engines.torch_any:TorchAnyEngine",
+    "static": "likewise.engines.static:StaticEngine",
+    "onnx_file": "likewise.engines.onnx_file:OnnxFileEngine",
 }
 
 PACKED = ("openvino", "torch")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -54,8 +54,7 @@ class OpenVinoEngine:
         self.streams = min(self.threads, _MAX_STREAMS)
         self.warm_lengths = token_sizes(min(card.max_tokens, _WARM_UP_TO))
         self._renormalise = card.normalised and self.precision != "f32"
-        make = Int8Ops if self.precision == "int8" else OpenVinoOps
-        graph, self._inputs, self._outputs, ops = build(card, make)
+        graph, self._inputs, self._outputs, ops = self._build(card)
         try:
             self._compiled: Any = core.compile_model(graph, "CPU", self._settings())
         except RuntimeError as refused:
@@ -101,6 +100,9 @@ class OpenVinoEngine:
         self._compiled = None
         self._held = None
 
+    def _build(self, card: ModelCard) -> Built:
+        return build(card, Int8Ops if self.precision == "int8" else OpenVinoOps)
+
     def _settings(self) -> dict[str, Any]:
         in_int8 = self.precision == "int8"
         return {
@@ -114,10 +116,19 @@ class OpenVinoEngine:
         }
 
 
-def build(
-    card: ModelCard, make: Callable[..., OpenVinoOps] = OpenVinoOps
-) -> tuple[Any, tuple[str, ...], tuple[Output, ...], OpenVinoOps]:
-    """The graph of `card`, the names of its inputs and outputs, and what holds its weights.
+class Built(NamedTuple):
+    """A graph to be compiled."""
+
+    graph: Any
+    inputs: tuple[str, ...]
+    """Fields of `Spread` that it takes, in order."""
+    outputs: tuple[Output, ...]
+    ops: OpenVinoOps
+    """What holds the weights that its constants look into."""
+
+
+def build(card: ModelCard, make: Callable[..., OpenVinoOps] = OpenVinoOps) -> Built:
+    """The graph of `card`, over weights that `make` looks up.
 
     Raises:
         ModelUnsupported: the architecture isn't written here.
@@ -132,7 +143,7 @@ def build(
     traced = trace(card, ops)
     inputs = made[0].inputs
     graph = ov.Model(list(traced.outputs.values()), list(inputs.values()), card.architecture)
-    return graph, tuple(inputs), tuple(traced.outputs), made[0]
+    return Built(graph, tuple(inputs), tuple(traced.outputs), made[0])
 
 
 def choose_precision(asked: Precision, capabilities: Sequence[str]) -> tuple[str, str]:
@@ -154,8 +165,8 @@ def choose_precision(asked: Precision, capabilities: Sequence[str]) -> tuple[str
             param="precision",
         )
     if meant == "small":
-        return "int8", f"{asked} was asked for: int8 weights; {_activations()}"
-    return ("bf16" if meant == "fast" else "f32"), f"{asked} was asked for"
+        return "int8", f"asked for; int8 weights, and {_activations()}"
+    return ("bf16" if meant == "fast" else "f32"), "asked for"
 
 
 def _activations() -> str:

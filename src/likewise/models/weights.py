@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,24 @@ class Weights:
         entries = {new: self._entries[old] for new, old in names.items()}
         changes = {new: self._changes[old] for new, old in names.items() if old in self._changes}
         return Weights(self._entries | entries, self._maps, self._changes | changes)
+
+    def respelled(self, spell: Callable[[str], tuple[str, ...]]) -> Weights:
+        """The same tensors under the names that `spell` gives for each of theirs.
+
+        One with several names is cut into as many blocks of rows; where these can't be of one size
+        it keeps its name.
+        """
+        entries: dict[str, _Entry] = {}
+        for name, entry in self._entries.items():
+            names = spell(name)
+            rows, rest = divmod(entry.shape[0] if entry.shape else 1, len(names))
+            if len(names) > 1 and (rest or entry.dtype not in _DTYPES):
+                names, rows = (name,), 0
+            shape = (rows, *entry.shape[1:]) if len(names) > 1 else entry.shape
+            size = int(np.prod(shape, dtype=np.int64)) * _width(entry.dtype)
+            for index, each in enumerate(names):
+                entries[each] = replace(entry, shape=shape, start=entry.start + index * size)
+        return Weights(entries, self._maps, self._changes)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a tensor; None when there is none of that name."""
@@ -307,6 +325,11 @@ def _entry(path: Path, name: str, value: Mapping[str, Any], base: int) -> _Entry
             f"{base + start} to {base + start + wanted} of {size}"
         )
     return _Entry(path, dtype, shape, base + start)
+
+
+def _width(dtype: str) -> int:
+    """Bytes of a number; 0 of a type that isn't read."""
+    return np.dtype(_DTYPES[dtype]).itemsize if dtype in _DTYPES else 0
 
 
 def _modern(name: str) -> str:

@@ -43,6 +43,12 @@ QUEUE_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+SELFCHECK = Gauge(
+    "likewise_selfcheck_worst_cosine",
+    "Worst agreement of a model's precision with float32, over fixed texts.",
+    ("model", "profile"),
+    registry=REGISTRY,
+)
 WAITING_TOKENS = Gauge(
     "likewise_waiting_tokens", "Tokens waiting to be computed.", _LANE, registry=REGISTRY
 )

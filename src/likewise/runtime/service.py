@@ -14,16 +14,17 @@ from likewise.base.errors import ModelUnsupported, SettingsError
 from likewise.base.log import fields, logger
 from likewise.base.names import resolve
 from likewise.base.space import Space
-from likewise.engines.names import ENGINES
+from likewise.engines.choose import AUTO, choose
+from likewise.engines.names import ENGINES, EXTRAS
 from likewise.models.card import ModelCard, read_card
 from likewise.models.digest import weights_digest
-from likewise.models.tokenize import Tokenizer
-from likewise.runtime import selfcheck
+from likewise.models.static_tokens import tokenizer_for
 from likewise.runtime.desk import Desk, listed
 from likewise.runtime.lanes import Lane, Lanes
 from likewise.runtime.pace import Pace
 from likewise.runtime.pending import Embedded
 from likewise.runtime.reading import Reader
+from likewise.runtime.ready import ready
 from likewise.runtime.split import TokenSplitter
 from likewise.runtime.worker import Worker
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from likewise.base.precision import Precision
     from likewise.base.types import Kind, Vectors
     from likewise.engines.batch import Engine
+    from likewise.models.tokenize import Tokenizer
     from likewise.runtime.desk import Overflow
     from likewise.runtime.sinks import Answered, Scored, SparseVector
 
@@ -47,27 +49,32 @@ def load(
     precision: Precision = "auto",
     threads: int | None = None,
     cache: Path | None = None,
-    engine: str = "openvino",
+    engine: str = AUTO,
     capacity_tokens: int = CAPACITY_TOKENS,
 ) -> Service:
-    """The model in `folder`, ready to embed; `cache` remembers file digests between starts.
+    """The model in `folder`, ready; `cache` remembers digests and self-checks between starts.
 
     Raises:
         ModelError: it isn't there, isn't supported, or is damaged.
-        EngineError: the engine can't run it.
+        EngineError: the engine can't run it; `NotFinite` if it gives NaN or Inf even in float32.
+        MissingExtra: the engine that it needs isn't installed.
     """
     card = read_card(folder, name=name)
-    tokenizer = Tokenizer(card)
-    make = resolve(engine, ENGINES, what="engine", error=ModelUnsupported)
-    chosen: Engine = make(card, precision=precision, threads=threads)
-    check: dict[str, Any] = {}
-    if chosen.precision != "f32":
-        full: Engine = make(card, precision="f32", threads=threads)
-        chosen, check = _checked(tokenizer, chosen, full, card.name)
+    tokenizer = tokenizer_for(card)
+    choice = choose(card, engine)
+    make = resolve(choice.engine, ENGINES, what="engine", extras=EXTRAS, error=ModelUnsupported)
     weights = weights_digest(card, cache=cache)
+    found = ready(
+        card,
+        tokenizer,
+        lambda precision: make(card, precision=precision, threads=threads),
+        precision=precision,
+        weights=weights,
+        cache=cache,
+    )
     space = _space(card, weights) if card.steps else None
-    check.setdefault("weights", weights)
-    service = Service(card, tokenizer, chosen, space, check, capacity_tokens=capacity_tokens)
+    facts = {"weights": weights, **choice.facts(), **found.facts()}
+    service = Service(card, tokenizer, found.engine, space, facts, capacity_tokens=capacity_tokens)
     _log.info(fields("model loaded", **service.info()))
     return service
 
@@ -83,24 +90,6 @@ def _space(card: ModelCard, weights: str) -> Space:
         query_prompt=card.prompt("query"),
         max_tokens=card.max_tokens,
     )
-
-
-def _checked(
-    tokenizer: Tokenizer, chosen: Engine, full: Engine, model: str
-) -> tuple[Engine, dict[str, Any]]:
-    """Of the two engines the one to use, and what the comparison showed."""
-    verdict = selfcheck.compare(tokenizer, chosen.stream(), full.stream())
-    check: dict[str, Any] = {"selfcheck_worst_cosine": verdict.worst_cosine}
-    if verdict.is_good:
-        full.close()
-        return chosen, check
-    check["fallback"] = (
-        f"{chosen.precision} came only within cosine {verdict.worst_cosine:.6f} of f32 "
-        f"(least allowed: {selfcheck.THRESHOLD}); running in f32"
-    )
-    _log.warning(fields("precision refused", model=model, why=check["fallback"]))
-    chosen.close()
-    return full, check
 
 
 class Service:

@@ -1,0 +1,124 @@
+"""Texts for a table of token vectors: no special tokens, and each style's rule for long texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tokenizers
+
+from likewise.base.errors import ModelCorrupt
+from likewise.models.static import NO_LIMIT, NOTHING, STATIC
+from likewise.models.tokenize import Encoded, Tokenizer, plain_texts, unreadable
+from likewise.models.words import Words, reads_word_by_word
+
+if TYPE_CHECKING:
+    from likewise.models.card import ModelCard
+    from likewise.models.tokenize import Ids
+
+
+def tokenizer_for(card: ModelCard) -> Tokenizer:
+    """The tokenizer of `card`, whatever its kind.
+
+    Raises:
+        ModelError: as `Tokenizer`.
+    """
+    return StaticTokenizer(card) if card.architecture == STATIC else Tokenizer(card)
+
+
+class StaticTokenizer(Tokenizer):
+    """Ids of a static model. A text without tokens has one that stands for nothing.
+
+    model2vec cuts a text to `max_length` times the median length of its tokens in characters, then
+    to `max_length` tokens, then drops unknown ones. sentence-transformers cuts as tokenizer.json
+    says, from either end, and keeps them.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__(card)
+        cutting = json.loads((card.transformer / "tokenizer.json").read_bytes())["truncation"] or {}
+        self._unknown: int | None = None
+        self._most_characters: int | None = None
+        self._keeps_end = cutting.get("direction") == "Left"
+        if card.config["style"] == "model2vec":
+            self._unknown = _unknown_token(self._inner)
+            self._keeps_end = False
+            if card.max_tokens != NO_LIMIT:
+                lengths = [len(token) for token in self._inner.get_vocab()]
+                self._most_characters = card.max_tokens * int(np.median(lengths))
+        self._words = Words(self._inner) if reads_word_by_word(self._inner) else None
+        none = np.zeros(0, np.int32)
+        self._head, self._tail = none, none
+        self._nothing = np.array([NOTHING], np.int32)
+        last, ids = max(self._inner.get_vocab().values(), default=-1), card.config["ids"]
+        if last >= ids:
+            raise ModelCorrupt(
+                f"{card.transformer}: the tokenizer has ids up to {last}, the table vectors for "
+                f"{ids}"
+            )
+
+    def encode(self, texts: Sequence[str], *, prompt: str = "", first: int = 0) -> list[Encoded]:
+        """Each text, after `prompt`, as token ids.
+
+        Raises:
+            InputError: an item isn't a text, or holds a lone surrogate; its position is named.
+        """
+        whole = plain_texts(texts, first)
+        if prompt:
+            whole = [prompt + text for text in whole]
+        most = self._most_characters
+        read = whole if most is None else [text[:most] for text in whole]
+        try:
+            found = self._ids(read)
+        except (TypeError, UnicodeEncodeError) as broken:
+            raise unreadable(whole, first, broken) from broken
+        return [
+            self._kept(ids, is_cut=most is not None and len(text) > most)
+            for ids, text in zip(found, whole, strict=True)
+        ]
+
+    def encode_ids(
+        self, texts: Sequence[Sequence[int]], *, prompt: str = "", first: int = 0
+    ) -> list[Encoded]:
+        """Texts as token ids: checked, and put after `prompt`.
+
+        Raises:
+            InputError: an id isn't in the vocabulary; it and its position are named.
+        """
+        before = self._prompt_ids(prompt)
+        return [
+            self._kept(np.concatenate([before, self._checked(ids, index)]), is_cut=False)
+            for index, ids in enumerate(texts, first)
+        ]
+
+    def _ids(self, texts: Sequence[str]) -> list[Ids]:
+        if self._words is not None:
+            return self._words.encode(texts)
+        found = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+        return [np.asarray(one.ids, np.int32) for one in found]
+
+    def _kept(self, ids: Ids, *, is_cut: bool) -> Encoded:
+        total = len(ids)
+        if total > self.max_tokens:
+            ids = ids[-self.max_tokens :] if self._keeps_end else ids[: self.max_tokens]
+        read = len(ids)
+        if self._unknown is not None:
+            is_known = ids != self._unknown
+            if not is_known.all():
+                ids = ids[is_known]
+        # `total` counts what is over the tokens that are kept, so that what is dropped as unknown
+        # isn't taken for cut; a text cut by its characters has at least one token more.
+        over = total - read + (is_cut and total == read)
+        ids = ids if len(ids) else self._nothing
+        return Encoded(ids, len(ids) + over)
+
+
+def _unknown_token(inner: tokenizers.Tokenizer) -> int | None:
+    model = json.loads(inner.to_str())["model"]
+    if "unk_token" in model:
+        token = model["unk_token"]
+        return None if token is None else inner.token_to_id(token)
+    unknown = model.get("unk_id")
+    return None if unknown is None else int(unknown)
