@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
 from likewise.base.errors import ModelUnsupported
@@ -15,6 +16,7 @@ from likewise.models.lora import adapted
 from likewise.models.weights import Weights, open_weights
 from likewise.nets.names import NETS
 from likewise.nets.ops import Net, Ops, Tensor
+from likewise.nets.spellings import respelled
 
 if TYPE_CHECKING:
     from likewise.engines.batch import Output
@@ -67,6 +69,7 @@ def prepare(card: ModelCard) -> tuple[Net, Weights]:
     kind = resolve(card.architecture, NETS, what="architecture", error=ModelUnsupported)
     net: Any = kind.read(card.config, where=str(card.base / "config.json"))
     weights = open_weights(card.base).without_prefix(net.probe, net.prefixes)
+    weights = weights.respelled(partial(respelled, card.architecture))
     if card.adapter is not None:
         weights = adapted(weights, card.adapter, net.prefixes)
     weights.require(net.shapes())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _DTYPES: Mapping[str, str] = {"F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8"}
 _INTEGERS: Mapping[str, str] = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
-PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin", "adapter_model.bin")
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
 """Files of weights that torch writes as pickles."""
 # A header is some bytes a tensor; one this long is a damaged length.
 _MAX_HEADER = 100_000_000

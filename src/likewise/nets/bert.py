@@ -1,115 +1,80 @@
-"""BERT, written once: its configuration, the shapes of its weights, and its forward pass."""
+"""BERT and its next of kin: RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from likewise.base.errors import ModelCorrupt, ModelUnsupported
 from likewise.nets.config import activation, number, size
-from likewise.nets.ops import Activation, Attention, Ops, Tensor
+from likewise.nets.encoder import Encoder, head_width, refuse_decoders, refuse_other
+from likewise.nets.ops import Attention
 
 
 @dataclass(frozen=True, slots=True)
-class Bert:
-    """A BERT's sizes and choices; `read` makes it from config.json."""
-
-    prefixes: ClassVar[tuple[str, ...]] = ("", "bert.", "model.", "0.auto_model.")
-    probe: ClassVar[str] = "embeddings.word_embeddings.weight"
-
-    vocabulary: int
-    width: int
-    layers: int
-    heads: int
-    inner: int
-    positions: int
-    types: int
-    activation: Activation
-    epsilon: float
+class Bert(Encoder):
+    """A BERT (https://arxiv.org/abs/1810.04805)."""
 
     @classmethod
-    def read(cls, config: Mapping[str, Any], *, where: str) -> Bert:
+    def read(cls, config: Mapping[str, Any], *, where: str) -> Self:
         """The architecture that `config` describes.
 
         Raises:
             ModelUnsupported: it asks for a variant that isn't computed here.
             ModelCorrupt: a size is missing, isn't a positive number, or contradicts another.
         """
-        _refuse_variants(config, where)
-        net = cls(
-            vocabulary=size(config, "vocab_size", where),
-            width=size(config, "hidden_size", where),
-            layers=size(config, "num_hidden_layers", where),
-            heads=size(config, "num_attention_heads", where),
-            inner=size(config, "intermediate_size", where),
-            positions=size(config, "max_position_embeddings", where),
-            types=int(config.get("type_vocab_size", 2)),
-            activation=activation(config, "hidden_act", where, default="gelu"),
-            epsilon=number(config, "layer_norm_eps", where, default=1e-12),
-        )
-        if net.width % net.heads:
-            raise ModelCorrupt(
-                f"{where}: hidden_size {net.width} isn't a multiple of "
-                f"num_attention_heads {net.heads}"
-            )
-        return net
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every weight that `forward` reads, and its shape."""
-        width, inner = self.width, self.inner
-        shapes: dict[str, tuple[int, ...]] = {
-            "embeddings.word_embeddings.weight": (self.vocabulary, width),
-            "embeddings.position_embeddings.weight": (self.positions, width),
-            "embeddings.token_type_embeddings.weight": (self.types, width),
-        }
-        norms, linears = ["embeddings.LayerNorm"], []
-        for layer in (f"encoder.layer.{index}" for index in range(self.layers)):
-            norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-            linears += [
-                *((f"{layer}.attention.self.{part}", width, width) for part in _QKV),
-                (f"{layer}.attention.output.dense", width, width),
-                (f"{layer}.intermediate.dense", inner, width),
-                (f"{layer}.output.dense", width, inner),
-            ]
-        for name in norms:
-            shapes |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-        for name, rows, columns in linears:
-            shapes |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
-        return shapes
-
-    def forward(self, ops: Ops[Tensor], *, pairs: bool = False) -> Tensor:
-        """The last hidden state of every token, [tokens, width]."""
-        x = ops.embedding("embeddings.word_embeddings.weight", ops.tokens())
-        types = "embeddings.token_type_embeddings.weight"
-        x = ops.add(x, ops.embedding(types, ops.types()) if pairs else ops.row(types, 0))
-        x = ops.add(x, ops.embedding("embeddings.position_embeddings.weight", ops.positions()))
-        x = ops.layer_norm(x, "embeddings.LayerNorm", epsilon=self.epsilon)
-        for index in range(self.layers):
-            x = self._layer(ops, x, f"encoder.layer.{index}")
-        return x
-
-    def _layer(self, ops: Ops[Tensor], x: Tensor, layer: str) -> Tensor:
-        qkv = ops.linear(x, [f"{layer}.attention.self.{part}" for part in _QKV])
-        y = ops.attention(qkv, Attention(self.heads, self.width // self.heads))
-        y = ops.linear(y, [f"{layer}.attention.output.dense"])
-        x = ops.layer_norm(
-            ops.add(y, x), f"{layer}.attention.output.LayerNorm", epsilon=self.epsilon
-        )
-        y = ops.activate(ops.linear(x, [f"{layer}.intermediate.dense"]), self.activation)
-        y = ops.linear(y, [f"{layer}.output.dense"])
-        return ops.layer_norm(ops.add(y, x), f"{layer}.output.LayerNorm", epsilon=self.epsilon)
+        return cls(**bert_sizes(config, where))
 
 
-_QKV = ("query", "key", "value")
+@dataclass(frozen=True, slots=True)
+class Roberta(Encoder):
+    """A RoBERTa (https://arxiv.org/abs/1907.11692): a BERT whose positions start further on."""
+
+    prefixes: ClassVar[tuple[str, ...]] = ("", "roberta.", "model.", "0.auto_model.")
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], *, where: str) -> Self:
+        """The architecture that `config` describes; errors as of `Bert`."""
+        # The table's rows up to the padding token's number were never anyone's position.
+        padding = config.get("pad_token_id")
+        return cls(**bert_sizes(config, where), start=1 + (1 if padding is None else padding))
 
 
-def _refuse_variants(config: Mapping[str, Any], where: str) -> None:
-    position = config.get("position_embedding_type") or "absolute"
-    if position != "absolute":
-        raise ModelUnsupported(
-            f"{where}: position_embedding_type {position!r} isn't computed here; only 'absolute' is"
-        )
-    for key in ("is_decoder", "add_cross_attention"):
-        if config.get(key):
-            raise ModelUnsupported(f"{where}: {key} is set; only encoders are computed here")
+@dataclass(frozen=True, slots=True)
+class Electra(Encoder):
+    """An ELECTRA (https://arxiv.org/abs/2003.10555): embeddings may be narrower than the rest."""
+
+    prefixes: ClassVar[tuple[str, ...]] = ("", "electra.", "model.", "0.auto_model.")
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], *, where: str) -> Self:
+        """The architecture that `config` describes; errors as of `Bert`."""
+        sizes = bert_sizes(config, where)
+        narrow = size(config, "embedding_size", where, default=128)
+        return cls(**sizes, narrow=None if narrow == sizes["width"] else narrow)
+
+
+def bert_sizes(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What `config` says in the words of BERT, as the fields of `Encoder`.
+
+    Raises:
+        ModelUnsupported: it asks for a variant that isn't computed here.
+        ModelCorrupt: a size is missing, isn't a positive number, or contradicts another.
+    """
+    refuse_decoders(config, where)
+    refuse_other(config, {"position_embedding_type": "absolute"}, where)
+    width, heads = (size(config, key, where) for key in _WIDTH_AND_HEADS)
+    return {
+        "vocabulary": size(config, "vocab_size", where),
+        "width": width,
+        "layers": size(config, "num_hidden_layers", where),
+        "inner": size(config, "intermediate_size", where),
+        "attention": Attention(heads, head_width(width, heads, where, _WIDTH_AND_HEADS)),
+        "activation": activation(config, "hidden_act", where, default="gelu"),
+        "epsilon": number(config, "layer_norm_eps", where, default=1e-12),
+        "positions": size(config, "max_position_embeddings", where),
+        "types": size(config, "type_vocab_size", where, default=2),
+    }
+
+
+_WIDTH_AND_HEADS = ("hidden_size", "num_attention_heads")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -132,6 +132,16 @@ def _linear(given: _Given) -> tuple[Floats, float]:
     return _plain(given)[0] / np.float32(given.number("factor")), 1.0
 
 
+def _ntk(given: _Given) -> tuple[Floats, float]:
+    """The base multiplied by a factor, and the slowest turn slowed by it (the code GTE came with).
+
+    Unlike `dynamic`, for texts of all lengths.
+    """
+    factor = np.float32(given.number("factor"))
+    widened = replace(given, theta=given.theta * float(factor))
+    return _plain(widened)[0] / factor ** np.float32(2 / given.turning), 1.0
+
+
 def _llama3(given: _Given) -> tuple[Floats, float]:
     """Slow turns divided by a factor, fast ones left, those between blended: as in Llama 3.1."""
     turns = _plain(given)[0]
@@ -191,6 +201,7 @@ _SCALINGS: dict[str, tuple[frozenset[str], Callable[[_Given], tuple[Floats, floa
     "default": (_COMMON, _plain),
     "linear": (_COMMON | {"factor"}, _linear),
     "dynamic": (_COMMON | {"factor"}, _dynamic),
+    "ntk": (_COMMON | {"factor"}, _ntk),
     "llama3": (_COMMON | {"factor", "low_freq_factor", "high_freq_factor"}, _llama3),
     "yarn": (_COMMON | frozenset(_YARN.split()), _yarn),
 }

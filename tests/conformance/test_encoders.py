@@ -1,0 +1,182 @@
+"""Encoders on every engine of `nets`: tiny random weights, against transformers in float32."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from likewise.base.names import resolve
+from likewise.engines.batch import Engine, PackedBatch
+from likewise.engines.names import ENGINES, PACKED
+from likewise.models.card import read_card
+from tests.conformance.test_engines import worst_cosine_distance
+from tests.conformance.tiny import WORDS, write_net
+
+pytestmark = pytest.mark.torch
+
+LENGTHS = (1, 2, 7, 3, 19, 64, 5, 150, 33, 5)
+ALONE_TOO = (0, 2, 7)
+LONGEST = 256
+SIZES: dict[str, Any] = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": LONGEST + 8,
+    "pad_token_id": 0,
+}
+ODD = {"hidden_size": 30, "num_attention_heads": 3, "intermediate_size": 7, "num_hidden_layers": 2}
+ALONE = {"num_attention_heads": 1, "num_hidden_layers": 1}
+DISTIL: dict[str, Any] = {
+    "dim": 24,
+    "hidden_dim": 40,
+    "n_layers": 3,
+    "n_heads": 4,
+}
+LOCAL = {"local_attention": 24, "num_hidden_layers": 5}
+LISTED = ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]
+
+
+def turning(kind: str, **more: float) -> dict[str, Any]:
+    """Rotary parameters."""
+    return {"rope_type": kind, "rope_theta": 700.0, **more}
+
+
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "roberta": ("roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
+    "roberta, odd, padding 5": ("roberta", {**ODD, "pad_token_id": 5, "layer_norm_eps": 0.1}),
+    "roberta, alone": ("roberta", {**ALONE, "hidden_act": "gelu_new"}),
+    "xlm-roberta": ("xlm-roberta", {"pad_token_id": 1, "type_vocab_size": 1}),
+    "xlm-roberta, odd": ("xlm-roberta", {**ODD, "pad_token_id": 1}),
+    "xlm-roberta, relu": ("xlm-roberta", {"hidden_act": "relu", "layer_norm_eps": 1e-5}),
+    "camembert": ("camembert", {"pad_token_id": 1, "type_vocab_size": 1}),
+    "camembert, odd": ("camembert", {**ODD, "pad_token_id": 3}),
+    "camembert, alone": ("camembert", {**ALONE, "pad_token_id": 1}),
+    "distilbert": ("distilbert", DISTIL),
+    "distilbert, odd": ("distilbert", {"dim": 30, "n_heads": 3, "hidden_dim": 7, "n_layers": 2}),
+    "distilbert, sines, relu": (
+        "distilbert",
+        {**DISTIL, "sinusoidal_pos_embds": True, "activation": "relu"},
+    ),
+    "mpnet": ("mpnet", {"pad_token_id": 1}),
+    "mpnet, odd": ("mpnet", {**ODD, "pad_token_id": 1, "layer_norm_eps": 1e-5}),
+    "mpnet, alone": ("mpnet", {**ALONE, "hidden_act": "gelu_new"}),
+    "electra, narrow": ("electra", {"embedding_size": 10}),
+    "electra, as wide": ("electra", {"embedding_size": 24, "type_vocab_size": 1}),
+    "electra, odd": ("electra", {**ODD, "embedding_size": 50, "hidden_act": "relu"}),
+    "modernbert": ("modernbert", LOCAL),
+    "modernbert, odd, biased": (
+        "modernbert",
+        {
+            **ODD,
+            **LOCAL,
+            "attention_bias": True,
+            "mlp_bias": True,
+            "norm_bias": True,
+            "local_attention": 7,
+        },
+    ),
+    "modernbert, every second layer, wide windows": (
+        "modernbert",
+        {**LOCAL, "global_attn_every_n_layers": 2, "local_attention": 400},
+    ),
+    "modernbert, layers listed": (
+        "modernbert",
+        {
+            "num_hidden_layers": 4,
+            "layer_types": LISTED,
+            "local_attention": 100,
+            "hidden_activation": "silu",
+            "rope_parameters": {
+                "full_attention": turning("linear", factor=4.0),
+                "sliding_attention": turning("default"),
+            },
+        },
+    ),
+    "gte": ("gte", {"type_vocab_size": 1}),
+    "gte, odd, no types": ("gte", {**ODD, "type_vocab_size": 0, "hidden_act": "relu"}),
+    "gte, linear rope": ("gte", {"rope_parameters": turning("linear", factor=3.0)}),
+    "gte, yarn rope": (
+        "gte",
+        {
+            "type_vocab_size": 2,
+            "rope_parameters": turning(
+                "yarn", factor=4.0, original_max_position_embeddings=LONGEST // 4
+            ),
+        },
+    ),
+    "nomic": ("nomic_bert", {}),
+    "nomic, odd, another head": ("nomic_bert", {**ODD, "head_dim": 8, "layer_norm_eps": 1e-5}),
+    "nomic, linear rope": (
+        "nomic_bert",
+        {"hidden_act": "gelu", "rope_parameters": turning("linear", factor=3.0)},
+    ),
+}
+
+
+@pytest.fixture(params=PACKED)
+def make(request: pytest.FixtureRequest) -> Any:
+    """An engine from a model folder."""
+
+    def engine(folder: Path) -> Engine:
+        kind = resolve(request.param, ENGINES, what="engine")
+        made: Engine = kind(read_card(folder), precision="f32", threads=1)
+        return made
+
+    return engine
+
+
+def build(model_type: str, changes: dict[str, Any], *, seed: int = 0) -> Any:
+    """A network of transformers with weights that let every part of it count."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(seed)
+    sizes = {} if model_type == "distilbert" else {**SIZES}
+    sizes = {**sizes, "vocab_size": len(WORDS), "max_position_embeddings": LONGEST + 8}
+    config = AutoConfig.for_model(model_type, **{**sizes, **changes})
+    net = AutoModel.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            weight.normal_(0, 0.3)
+            if "norm" in name.lower() and name.endswith("weight"):
+                weight.add_(1)
+    return net
+
+
+def texts(lengths: tuple[int, ...] = LENGTHS, seed: int = 1) -> list[list[int]]:
+    """Random token ids of these lengths; none is a padding token's."""
+    pick = np.random.default_rng(seed)
+    return [pick.integers(6, len(WORDS), length).tolist() for length in lengths]
+
+
+def means(net: Any, batch: list[list[int]]) -> Any:
+    """What transformers computes for each text alone, its tokens' mean: float64."""
+    import torch
+
+    with torch.no_grad():
+        rows = [net(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0) for ids in batch]
+    return torch.stack(rows).double().numpy()
+
+
+def require_equal(forward: Any, batch: list[list[int]], theirs: Any) -> None:
+    """Packed together and alone, `forward` gives `theirs`."""
+    ours = forward(PackedBatch.of(batch))["vectors"]
+    assert worst_cosine_distance(ours, theirs) < 1e-6
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+    for row in ALONE_TOO:
+        alone = forward(PackedBatch.of([batch[row]]))["vectors"][0]
+        assert np.abs(alone - ours[row]).max() < 2e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize(("model_type", "changes"), CONFIGS.values(), ids=list(CONFIGS))
+def test_random_encoders_match_transformers(
+    make: Any, tmp_path: Path, model_type: str, changes: dict[str, Any]
+) -> None:
+    net = build(model_type, changes)
+    folder = write_net(tmp_path / "model", net, longest=LONGEST)
+    require_equal(make(folder).stream(), texts(), means(net, texts()))
