@@ -84,8 +84,9 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
 HERE = [kind for kind in CLASSIFIERS if kind in NETS]
 
 
-@pytest.mark.parametrize("labels", [1, 3])
-@pytest.mark.parametrize("kind", HERE)
+@pytest.mark.parametrize(
+    ("kind", "labels"), [*((kind, 1) for kind in HERE), ("bert", 3), ("roberta", 4), ("qwen3", 2)]
+)
 def test_scores_are_those_of_a_cross_encoder(
     opened: Open, tmp_path: Path, kind: str, labels: int
 ) -> None:
@@ -99,7 +100,7 @@ def test_scores_are_those_of_a_cross_encoder(
     found = service.submit_pairs(PAIRS).result()
     assert found.scores.shape == (len(PAIRS), labels) and found.scores.dtype == np.float32
     assert np.abs(found.scores - theirs).max() < 2e-4
-    assert np.ptp(theirs, axis=0).min() > 0.02, "the oracle must tell pairs apart"
+    assert np.ptp(theirs, axis=0).min() > 0.01, "the oracle must tell pairs apart"
     alone = [service.submit_pairs([pair]).result().scores[0] for pair in PAIRS]
     assert np.abs(np.stack(alone) - found.scores).max() < 1e-5
     assert found.truncated == (4,) and max(found.tokens) == LONGEST
