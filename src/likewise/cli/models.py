@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 
@@ -112,6 +113,22 @@ def rm(model: str, revision: str | None, yes: bool) -> None:
         click.confirm("Delete this from the cache?", abort=True, err=True)
     remove_models(going, cache=place.cache)
     output.say(f"{_size(sum(each.size_bytes for each in going))} freed")
+
+
+@models.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def convert(folder: Path) -> None:
+    """Write the pickled weights in FOLDER as safetensors, beside them.
+
+    The pickles are read as tables of numbers; nothing that they ask for is run.
+    """
+    from likewise.models.convert import convert as write
+
+    written = write(folder)
+    for path in written:
+        output.say(str(path))
+    if not written:
+        output.note(f"{folder}: everything is written as safetensors already")
 
 
 def _for_people(facts: Mapping[str, object]) -> dict[str, object]:
