@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from tests.conformance.folders import (
     write_folder,
     write_modules,
 )
+from tests.conformance.tiny import write_json
 
 pytestmark = pytest.mark.torch
 
@@ -160,3 +162,99 @@ CHAINS: dict[str, list[Any]] = {
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=list(CHAINS))
 def test_modules_after_the_pooling(tmp_path: Path, engine: str, chain: list[Any]) -> None:
     agree(write_folder(tmp_path / "model", chain), engine)
+
+
+WORDS = " ".join(f"w{n % 60}" for n in range(100))
+LIMITS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "up to 5.3": ({"max_seq_length": 10, "do_lower_case": False}, {}, 10),
+    "null": ({"max_seq_length": None}, {"model_max_length": 12}, 12),
+    "missing": ({}, {"model_max_length": 13}, 13),
+    "the tokenizer says none": ({}, {"model_max_length": 1e30}, 64),
+    "the tokenizer says too much": ({}, {"model_max_length": 512}, 64),
+    "since 5.4": (
+        {
+            "transformer_task": "feature-extraction",
+            "modality_config": {
+                "text": {"method": "forward", "method_output_name": "last_hidden_state"}
+            },
+            "module_output_name": "token_embeddings",
+        },
+        {"model_max_length": 14},
+        14,
+    ),
+    "for the processor": ({"processing_kwargs": {"text": {"max_length": 9}}}, {}, 9),
+    "for the tokenizer": (
+        {"max_seq_length": 20, "tokenizer_args": {"model_max_length": 11}},
+        {},
+        11,
+    ),
+    "cut in front": ({"max_seq_length": 10}, {"truncation_side": "left"}, 10),
+    "lower case": ({"max_seq_length": 8, "do_lower_case": True}, {}, 8),
+}
+
+
+@pytest.mark.parametrize(("written", "tokenizer", "limit"), LIMITS.values(), ids=list(LIMITS))
+def test_how_much_is_read(
+    tmp_path: Path, written: dict[str, Any], tokenizer: dict[str, Any], limit: int
+) -> None:
+    folder = write_folder(tmp_path / "model")
+    write_json(folder / "sentence_bert_config.json", written)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    write_json(folder / "tokenizer_config.json", {**settings, **tokenizer})
+    assert read_card(folder).max_tokens == limit
+    texts = [WORDS, "w1 w2", WORDS.upper()]
+    assert worst(ours(folder, texts), theirs(folder, texts)) < 1e-5
+
+
+def test_prompts_by_kind_by_name_and_by_default(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = write_folder(tmp_path / "model")
+    prompts = {"query": "w5 w6 ", "document": "w7 ", "topic": "w8 w9 w8 ", "none": None}
+    settings = {"prompts": prompts, "default_prompt_name": "topic"}
+    write_json(folder / "config_sentence_transformers.json", settings)
+    card, model = read_card(folder), SentenceTransformer(str(folder), device="cpu")
+    query = ours(folder, TEXTS, prompt=card.prompt("query"))
+    assert worst(query, model.encode_query(TEXTS)) < 1e-5
+    assert (
+        worst(ours(folder, TEXTS, prompt=card.prompt("document")), model.encode_document(TEXTS))
+        < 1e-5
+    )
+    for name in prompts:
+        mine = ours(folder, TEXTS, prompt=card.prompt(name))
+        assert worst(mine, model.encode(TEXTS, prompt_name=name)) < 1e-5
+    assert worst(query, model.encode(TEXTS)) > 1e-4
+
+    del prompts["document"]
+    write_json(folder / "config_sentence_transformers.json", settings)
+    default = read_card(folder).prompt("document")
+    assert worst(ours(folder, TEXTS, prompt=default), model.encode(TEXTS)) < 1e-5
+
+
+def test_space_around_a_text_is_kept_where_the_tokenizer_keeps_it(tmp_path: Path) -> None:
+    from tokenizers import ByteLevelBPETokenizer, processors
+
+    texts = ["hello world", " hello world", "hello world \n", "  ", "hello"]
+    inner = ByteLevelBPETokenizer()
+    specials = ["[CLS]", "[SEP]", "[PAD]", "[UNK]"]
+    inner.train_from_iterator(texts * 9, vocab_size=300, special_tokens=specials)
+    inner.post_processor = processors.RobertaProcessing(("[SEP]", 1), ("[CLS]", 0))
+    folder = write_folder(
+        tmp_path / "model", [pooling("mean", include_prompt=False)], vocab_size=300
+    )
+    inner.save(str(folder / "tokenizer.json"))
+    agreed = ours(folder, texts), theirs(folder, texts)
+    assert worst(*agreed) < 1e-5
+    assert worst(agreed[0][:1], agreed[0][1:2]) > 1e-5
+    prompt = "hello: "
+    mine = ours(folder, texts, prompt=prompt)
+    assert worst(mine, theirs(folder, texts, prompt=prompt)) < 1e-5
+
+
+def test_truncated_vectors(tmp_path: Path) -> None:
+    from likewise.vectors.norm import truncate
+
+    folder = write_folder(tmp_path / "model", ["Pooling", "Normalize"])
+    mine = truncate(ours(folder, TEXTS), 8)
+    cut = theirs(folder, TEXTS, truncate_dim=8, normalize_embeddings=True)
+    assert np.abs(mine - cut).max() < 1e-5
