@@ -64,7 +64,7 @@ def write_colbert(
         (MASK, "2_MultiVectorMask", mask or {}),
         NORMALISE,
     )
-    shapes = {"linear__weight": (8, 32)}
+    shapes: dict[str, tuple[int, ...]] = {"linear__weight": (8, 32)}
     if dense["bias"]:
         shapes["linear__bias"] = (8,)
     if dense.get("use_residual"):

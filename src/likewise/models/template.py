@@ -12,6 +12,11 @@ from likewise.base.errors import MissingExtra, ModelCorrupt, ModelUnsupported
 from likewise.models.parts import read_json
 
 _FORMATS = ("flat", "structured")
+_SAFE_JINJA = (3, 1, 6)
+_NEEDED = (
+    "rerankers that come with a chat template need Jinja 3.1.6 or newer: "
+    "pip install 'likewise[rerank]'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +151,15 @@ def _specials(tokenizer: dict[str, Any]) -> dict[str, str]:
 @functools.lru_cache(maxsize=8)
 def _compiled(text: str, where: str) -> Any:
     try:
+        from importlib.metadata import version
+
         from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError as missing:
-        raise MissingExtra(
-            "rerankers that come with a chat template need Jinja: pip install 'likewise[rerank]'"
-        ) from missing
+        raise MissingExtra(_NEEDED) from missing
+    # A template comes with the model; earlier sandboxes could be left.
+    if tuple(int(part) for part in version("jinja2").split(".")[:3]) < _SAFE_JINJA:
+        raise MissingExtra(f"{_NEEDED} (there is {version('jinja2')})")
     # As transformers sets it up: templates are written for these options.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
