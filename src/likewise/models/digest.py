@@ -14,7 +14,7 @@ from likewise.base.log import fields, logger
 from likewise.models.card import ModelCard
 from likewise.models.graphs import graph_file, graph_files
 from likewise.models.parts import Dense, LayerNorm, read_json
-from likewise.models.vocabulary import describe
+from likewise.models.vocabulary import describe, normalised_differently
 from likewise.models.weights import has_weights, weight_files
 
 _log = logger("models")
@@ -67,6 +67,9 @@ def _tokenizer(card: ModelCard) -> dict[str, Any]:
     # These two say how a caller pads and cuts; Likewise does neither by them.
     for key in ("truncation", "padding"):
         tokenizer.pop(key, None)
+    different = normalised_differently(card.tokenizer)
+    if different is not None:
+        tokenizer["normalizer"] = {"type": "BertNormalizer", **different}
     settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
     if settings.get("truncation_side") == "left":
         tokenizer["truncation_side"] = "left"

@@ -107,6 +107,64 @@ def test_byte_level(tmp_path: Path, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_lower_case": False},
+        {"strip_accents": False},
+        {"tokenize_chinese_chars": False, "tokenizer_class": "BertTokenizerFast"},
+        {},
+        {"do_lower_case": False, "tokenizer_class": "PreTrainedTokenizerFast"},
+    ],
+    ids=str,
+)
+def test_tokenizer_json_beside_settings_that_say_otherwise(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    folder = word_piece(tmp_path / "model", do_lower_case=True)
+    inner = open_tokenizer(folder, "bert")
+    inner.save(str(folder / "tokenizer.json"))
+    before = weights_digest(read_card(folder))
+    tokens = {f"{name}_token": f"[{name.upper()}]" for name in ("cls", "sep", "pad", "unk", "mask")}
+    write_json(
+        folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"} | tokens | settings
+    )
+    agree(folder)
+    is_other = open_tokenizer(folder, "bert").encode("Äp").ids != inner.encode("Äp").ids
+    assert not is_other or weights_digest(read_card(folder)) != before
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("template", ["$A </s>", "<s> $A", "<s> $A </s>", None])
+@pytest.mark.parametrize(
+    "adds", [{}, {"add_bos_token": True, "add_eos_token": True}, {"add_eos_token": False}]
+)
+def test_tokenizer_json_decides_on_special_tokens(
+    tmp_path: Path, template: str | None, adds: dict[str, bool]
+) -> None:
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import processors
+
+    folder = byte_level(
+        tmp_path / "model", tokenizer_class="Qwen2Tokenizer", pad_token="<pad>", **adds
+    )
+    plain = byte_level(tmp_path / "plain")
+    inner: Inner = open_tokenizer(plain, "roberta")
+    ids = [(token, inner.token_to_id(token)) for token in ("<s>", "</s>")]
+    if template is None:
+        inner.post_processor = processors.ByteLevel()
+    else:
+        inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    inner.save(str(folder / "tokenizer.json"))
+    from transformers import AutoTokenizer
+
+    theirs, ours = AutoTokenizer.from_pretrained(folder), Tokenizer(read_card(folder))
+    for text in ("hello", "Hello world " * 40, NASTY[7]):
+        wanted = theirs(text, truncation=True, max_length=ours.max_tokens)["input_ids"]
+        assert ours.encode([text])[0].ids.tolist() == wanted
+
+
+@pytest.mark.torch
 def test_added_tokens(tmp_path: Path) -> None:
     folder = word_piece(tmp_path / "model")
     size = open_tokenizer(folder, "bert").get_vocab_size()
