@@ -13,7 +13,7 @@ from likewise.engines.batch import Engine, PackedBatch
 from likewise.engines.names import ENGINES, PACKED
 from likewise.models.card import read_card
 from tests.conformance.test_engines import worst_cosine_distance
-from tests.conformance.tiny import WORDS, write_net
+from tests.conformance.tiny import WORDS, write_json, write_net, write_parts
 
 pytestmark = pytest.mark.torch
 
@@ -180,3 +180,165 @@ def test_random_encoders_match_transformers(
     net = build(model_type, changes)
     folder = write_net(tmp_path / "model", net, longest=LONGEST)
     require_equal(make(folder).stream(), texts(), means(net, texts()))
+
+
+@pytest.mark.parametrize("model_type", ["gte", "nomic_bert"])
+def test_weights_named_as_transformers_names_them(
+    make: Any, tmp_path: Path, model_type: str
+) -> None:
+    net = build(model_type, {})
+    folder = write_net(tmp_path / "model", net, longest=LONGEST)
+    net.save_pretrained(folder, save_original_format=False)
+    require_equal(make(folder).stream(), texts(), means(net, texts()))
+
+
+def test_a_modernbert_in_the_older_words(make: Any, tmp_path: Path) -> None:
+    net = build("modernbert", LOCAL)
+    folder = write_net(tmp_path / "model", net, longest=LONGEST)
+    old = {
+        **SIZES,
+        **LOCAL,
+        "model_type": "modernbert",
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 10000.0,
+        "position_embedding_type": "absolute",
+        "layer_norm_eps": 0.5,
+        "norm_eps": 1e-5,
+    }
+    write_json(folder / "config.json", old)
+    require_equal(make(folder).stream(), texts(), means(net, texts()))
+
+
+JINA = {
+    **SIZES,
+    "kind": "jina_bert",
+    "model_type": "bert",
+    "auto_map": {"AutoModel": "jinaai/jina-bert-implementation--modeling_bert.JinaBertModel"},
+    "position_embedding_type": "alibi",
+    "feed_forward_type": "geglu",
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+}
+NORMED = {
+    **JINA,
+    "kind": "jina_bert_normed",
+    "auto_map": {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"},
+}
+NEW = {
+    **SIZES,
+    "kind": "new",
+    "model_type": "new",
+    "auto_map": {"AutoModel": "Alibaba-NLP/new-impl--modeling.NewModel"},
+    "position_embedding_type": "rope",
+    "rope_theta": 700.0,
+    "rope_scaling": None,
+    "type_vocab_size": 1,
+    "pack_qkv": True,
+    "layer_norm_eps": 1e-12,
+    "layer_norm_type": "layer_norm",
+    "hidden_act": "gelu",
+    "logn_attention_scale": False,
+    "unpad_inputs": True,
+    "use_memory_efficient_attention": True,
+}
+NOMIC = {
+    "kind": "nomic_bert",
+    "model_type": "nomic_bert",
+    "auto_map": {"AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"},
+    "vocab_size": len(WORDS),
+    "n_embd": 24,
+    "n_head": 4,
+    "n_layer": 3,
+    "n_inner": 40,
+    "n_positions": LONGEST,
+    "activation_function": "swiglu",
+    "layer_norm_epsilon": 1e-12,
+    "type_vocab_size": 2,
+    "qkv_proj_bias": False,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_scaling_factor": None,
+    "prenorm": False,
+    "causal": False,
+}
+EXPERTS = {
+    "activation_function": "gelu",
+    "qkv_proj_bias": True,
+    "mlp_fc1_bias": True,
+    "mlp_fc2_bias": True,
+    "moe_every_n_layers": 2,
+    "moe_top_k": 2,
+    "num_experts": 8,
+    "moe_normalize_expert_weights": False,
+    "type_vocab_size": 1,
+}
+OWN_CODE: dict[str, dict[str, Any]] = {
+    "jina": JINA,
+    "jina, odd, reglu": {**JINA, **ODD, "feed_forward_type": "reglu"},
+    "jina, twelve heads": {**JINA, "num_attention_heads": 12, "num_hidden_layers": 1},
+    "jina, normed": NORMED,
+    "jina, normed, odd": {**NORMED, **ODD, "layer_norm_eps": 0.1},
+    "jina, normed, alone": {**NORMED, **ALONE},
+    "new": NEW,
+    "new, ntk": {**NEW, "rope_scaling": {"type": "ntk", "factor": 8.0}},
+    "new, odd, unpacked, no types": {
+        **NEW,
+        **ODD,
+        "pack_qkv": False,
+        "type_vocab_size": 0,
+        "hidden_act": "relu",
+        "rope_scaling": {"type": "ntk", "factor": 2.0, "mixed_b": None},
+    },
+    "nomic, swiglu": NOMIC,
+    "nomic, half the head, interleaved, biased": {
+        **NOMIC,
+        **EXPERTS,
+        "n_embd": 36,
+        "n_head": 3,
+        "activation_function": "geglu",
+        "rotary_emb_fraction": 0.5,
+        "rotary_emb_interleaved": True,
+        "moe_every_n_layers": 0,
+    },
+    "nomic, plain": {**NOMIC, "activation_function": "gelu"},
+    "nomic, experts": {**NOMIC, **EXPERTS},
+    "nomic, three of five experts": {
+        **NOMIC,
+        **EXPERTS,
+        "n_layer": 5,
+        "moe_every_n_layers": 3,
+        "moe_top_k": 3,
+        "num_experts": 5,
+    },
+    "nomic, one of two experts": {**NOMIC, **EXPERTS, "num_experts": 2, "moe_top_k": 1},
+}
+
+
+PREFIXED = {"jina, prefixed": (JINA, "bert."), "new, prefixed": (NEW, "new.")}
+CASES = {name: (config, "") for name, config in OWN_CODE.items()} | PREFIXED
+
+
+@pytest.mark.parametrize(("config", "prefix"), CASES.values(), ids=list(CASES))
+def test_encoders_with_code_of_their_own(
+    make: Any, tmp_path: Path, config: dict[str, Any], prefix: str
+) -> None:
+    from safetensors.torch import save_file
+
+    from tests.conformance.published import Published
+
+    net = Published(config)
+    batch = texts((1, 2, 7, 3, 19, 40, 5, 96))
+    theirs = np.stack([net(ids).mean(axis=0) for ids in batch])
+    folder = tmp_path / "model"
+    write_json(folder / "config.json", config)
+    save_file(
+        {prefix + name: weight.contiguous() for name, weight in net.weights.items()},
+        folder / "model.safetensors",
+    )
+    width = theirs.shape[1]
+    write_parts(folder, pooling="mean", normalise=False, width=width, longest=LONGEST)
+    require_equal(make(folder).stream(), batch, theirs)

@@ -43,6 +43,13 @@ _TABLE = (
         local=False,
     ),
     _Known(
+        "jinaai/jina-bert-v2-qk-post-norm",
+        ("modeling_bert", "configuration_bert"),
+        "JinaBert",
+        "jina_bert_normed",
+        local=False,
+    ),
+    _Known(
         "nomic-ai/nomic-bert-2048",
         ("modeling_hf_nomic_bert", "configuration_hf_nomic_bert"),
         "NomicBert",
