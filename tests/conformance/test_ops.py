@@ -21,8 +21,13 @@ PICK = np.random.default_rng(0)
 class Weights(dict[str, Any]):
     """Named arrays."""
 
-    def release(self) -> None:
+    def shape(self, name: str) -> Any:
         """As models.weights has it."""
+        return self[name].shape
+
+    def blocks(self, name: str) -> Any:
+        """As models.weights has it: here two rows at a time."""
+        return (self[name][start : start + 2] for start in range(0, len(self[name]), 2))
 
 
 WEIGHTS = Weights(

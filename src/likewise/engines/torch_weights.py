@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +11,6 @@ import torch
 if TYPE_CHECKING:
     from likewise.base.types import Vectors
     from likewise.models.weights import Weights
-
-_BLOCK_NUMBERS = 1 << 22
-"""Numbers brought over at once, so that host memory never holds a second copy of a large table."""
 
 
 class DeviceWeights:
@@ -33,9 +30,7 @@ class DeviceWeights:
 
     def joined(self, names: Sequence[str], dtype: torch.dtype) -> torch.Tensor:
         """The rows of several weights, one after the other, as one tensor."""
-        return self.once(
-            (*names, dtype), lambda: self._bring([self._weights[n] for n in names], dtype)
-        )
+        return self.once((*names, dtype), lambda: self._joined(names, dtype))
 
     def biases(self, names: Sequence[str], dtype: torch.dtype) -> torch.Tensor | None:
         """The biases of the layers `names`, zeros for those without; None if no layer has one."""
@@ -45,7 +40,7 @@ class DeviceWeights:
 
     def made(self, key: Hashable, make: Callable[[], Vectors], dtype: torch.dtype) -> torch.Tensor:
         """What `make` computes on the host, kept on the device under `key`."""
-        return self.once((key, dtype), lambda: self._bring([make()], dtype))
+        return self.once((key, dtype), lambda: self._whole(make(), dtype))
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gives, kept under `key`."""
@@ -65,6 +60,15 @@ class DeviceWeights:
         """Let the pages of the files go from memory."""
         self._weights.release()
 
+    def _joined(self, names: Sequence[str], dtype: torch.dtype) -> torch.Tensor:
+        if len(names) == 1 and self.device.type == "cpu" and dtype == torch.float32:
+            # The mapped file itself where it holds float32: nothing is held twice.
+            return torch.from_numpy(self._weights[names[0]])
+        shapes = [self._weights.shape(name) or () for name in names]
+        rows = sum(shape[0] for shape in shapes)
+        blocks = (block for name in names for block in self._weights.blocks(name))
+        return self._bring(blocks, (rows, *shapes[0][1:]), dtype)
+
     def _joined_biases(self, names: Sequence[str], dtype: torch.dtype) -> torch.Tensor:
         parts = [
             self._weights[f"{name}.bias"]
@@ -72,21 +76,21 @@ class DeviceWeights:
             else np.zeros(len(self._weights[f"{name}.weight"]), np.float32)
             for name in names
         ]
-        return self._bring(parts, dtype)
+        return self._whole(np.concatenate(parts), dtype)
 
-    def _bring(self, parts: Sequence[Vectors], dtype: torch.dtype) -> torch.Tensor:
-        if len(parts) == 1 and self.device.type == "cpu" and dtype == torch.float32:
-            # The mapped file itself: nothing is held twice.
-            return torch.from_numpy(parts[0])
-        rows = sum(len(part) for part in parts)
-        brought = torch.empty((rows, *parts[0].shape[1:]), dtype=dtype, device=self.device)
+    def _whole(self, values: Vectors, dtype: torch.dtype) -> torch.Tensor:
+        return self._bring([values], values.shape, dtype)
+
+    def _bring(
+        self, blocks: Iterable[Vectors], shape: tuple[int, ...], dtype: torch.dtype
+    ) -> torch.Tensor:
+        brought = torch.empty(shape, dtype=dtype, device=self.device)
         at = 0
-        for part in parts:
-            step = max(1, _BLOCK_NUMBERS // max(1, part[0].size))
-            for start in range(0, len(part), step):
-                block = torch.from_numpy(np.ascontiguousarray(part[start : start + step]))
-                brought[at : at + len(block)].copy_(block.to(dtype))
-                at += len(block)
+        for block in blocks:
+            # Rounded on the host: half as much to copy over.
+            part = torch.from_numpy(np.ascontiguousarray(block)).to(dtype)
+            brought[at : at + len(part)].copy_(part)
+            at += len(part)
         if self.device.type == "cuda":
             # Other streams will read it, and don't wait for this one.
             torch.cuda.current_stream(self.device).synchronize()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.b
 """Files of weights that torch writes as pickles."""
 # A header is some bytes a tensor; one this long is a damaged length.
 _MAX_HEADER = 100_000_000
+_BLOCK = 1 << 22
+"""Numbers read at once where a whole tensor isn't needed: 16 MB of float32."""
 
 
 Change = Callable[["Vectors"], "Vectors"]
@@ -160,12 +162,11 @@ class Weights:
 
     def __getitem__(self, name: str) -> Vectors:
         """float32 of the tensor; a view of the file where that holds float32 already."""
-        plain = self._plain(name)
+        plain = self._read(self._entries[name])
         change = self._changes.get(name)
         return plain if change is None else change(plain)
 
-    def _plain(self, name: str) -> Vectors:
-        entry = self._entries[name]
+    def _read(self, entry: _Entry) -> Vectors:
         count = int(np.prod(entry.shape, dtype=np.int64))
         raw: npt.NDArray[Any] = np.frombuffer(
             self._maps[entry.file], _DTYPES[entry.dtype], count, entry.start
@@ -175,6 +176,22 @@ class Weights:
         # Engines take aligned memory; the format aligns its data, but older files may not.
         usable = raw.dtype == np.float32 and raw.flags.aligned
         return np.asarray(raw if usable else raw.astype(np.float32)).reshape(entry.shape)
+
+    def blocks(self, name: str, numbers: int = _BLOCK) -> Iterator[Vectors]:
+        """float32 of a tensor, as many rows at a time as have about so many `numbers`.
+
+        A table in half precision is never held whole in float32, which is twice its size.
+        """
+        entry = self._entries[name]
+        if not entry.shape or name in self._changes:
+            yield self[name]
+            return
+        width = int(np.prod(entry.shape[1:], dtype=np.int64))
+        step = max(1, numbers // max(1, width))
+        for start in range(0, entry.shape[0], step):
+            count = min(step, entry.shape[0] - start)
+            at = entry.start + start * width * _width(entry.dtype)
+            yield self._read(replace(entry, shape=(count, *entry.shape[1:]), start=at))
 
     def integers(self, name: str) -> npt.NDArray[Any] | None:
         """A tensor of whole numbers as it is stored; None when there is none of that name and kind.
@@ -206,9 +223,10 @@ class Weights:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def _require_finite(self, name: str) -> None:
-        values = self[name]
-        # min and max let NaN through and see infinities, without a temporary array.
-        if values.size and not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        for values in self.blocks(name):
+            # min and max let NaN through and see infinities, without a temporary array.
+            if not values.size or (np.isfinite(values.min()) and np.isfinite(values.max())):
+                continue
             raise ModelCorrupt(
                 f"{self._entries[name].file}: tensor {name!r} holds NaN or Inf; "
                 "the file is damaged or the training diverged"

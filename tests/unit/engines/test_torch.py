@@ -19,6 +19,7 @@ from likewise.base.names import resolve
 from likewise.engines.batch import PackedBatch
 from likewise.engines.names import ENGINES, EXTRAS
 from likewise.models.card import read_card
+from likewise.models.weights import Weights
 from tests.conformance.test_engines import texts, worst_cosine_distance
 from tests.conformance.tiny import write_bert
 
@@ -246,7 +247,8 @@ def test_a_closed_engine_holds_nothing(folder: Path) -> None:
 
 def test_large_weights_come_over_in_blocks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = vectors(engine(folder, precision="fast"))
-    monkeypatch.setattr("likewise.engines.torch_weights._BLOCK_NUMBERS", 50)
+    blocks = Weights.blocks
+    monkeypatch.setattr(Weights, "blocks", lambda self, name: blocks(self, name, 50))
     assert np.array_equal(vectors(engine(folder, precision="fast")), whole)
 
 

@@ -43,6 +43,20 @@ def test_bf16_becomes_float32(tmp_path: Path) -> None:
     assert np.array_equal(open_weights(tmp_path)["a"], A)
 
 
+@pytest.mark.parametrize("numbers", [1, 7, 12, 1000])
+def test_blocks_are_the_tensor_in_order(tmp_path: Path, numbers: int) -> None:
+    values = {
+        "a": np.arange(30, dtype=np.float16).reshape(10, 3),
+        "b": np.array([5, 6, 7], np.float32),
+    }
+    weights = open_weights(saved(tmp_path, **values))
+    for name, value in values.items():
+        parts = list(weights.blocks(name, numbers))
+        assert all(part.dtype == np.float32 for part in parts)
+        assert all(part.size <= max(numbers, 3) for part in parts)
+        assert np.array_equal(np.concatenate(parts), value)
+
+
 def test_prefixes_and_old_names(tmp_path: Path) -> None:
     weights = open_weights(saved(tmp_path, **{"bert.x": A, "bert.n.gamma": A, "other": A}))
     plain = weights.without_prefix("x", ("", "bert."))
