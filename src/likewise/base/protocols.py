@@ -46,6 +46,20 @@ class Embedder(Protocol):
         ...
 
 
+class Scorer(Protocol):
+    """A cross-encoder or a remote reranker; callers can't tell."""
+
+    def score(self, query: str, texts: Sequence[str]) -> Vectors:
+        """How well each text answers `query`: float32 [len(texts)], higher is better; finite.
+
+        Raises:
+            InputError: a text can't be read.
+            ModelUnsupported: the model gives no such scores.
+            EngineError: the computation failed.
+        """
+        ...
+
+
 class Source(Protocol):
     """Where rows come from, and how we learn that they changed."""
 

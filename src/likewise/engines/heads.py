@@ -16,9 +16,21 @@ if TYPE_CHECKING:
     from likewise.models.card import ModelCard
 
 
+_MOST_LOGITS = 1 << 24
+"""Numbers over the vocabulary in one batch: 64 MB of float32, a few times over in the pooling."""
+_LEAST_TOKENS = 64
+
+
 def reads_pairs(card: ModelCard) -> bool:
     """Whether the network is told which tokens are of a second text."""
     return any(isinstance(head, Scores) for head in card.heads)
+
+
+def budget(card: ModelCard, tokens: int) -> int:
+    """Tokens of a batch, `tokens` at most, whose numbers over the vocabulary stay within memory."""
+    if not any(isinstance(head, Sparse) for head in card.heads):
+        return tokens
+    return max(_LEAST_TOKENS, min(tokens, _MOST_LOGITS // int(card.config["vocab_size"])))
 
 
 def with_heads(card: ModelCard, net: Net, weights: Weights) -> Weights:

@@ -11,6 +11,7 @@ from likewise.base.errors import EngineError, ModelUnsupported
 from likewise.base.precision import profile
 from likewise.engines.batch import PER_TOKEN
 from likewise.engines.graph import trace
+from likewise.engines.heads import budget
 from likewise.engines.int8 import GROUP, Int8Ops, quantises_activations
 from likewise.engines.openvino_ops import SHORTEST, OpenVinoOps
 from likewise.engines.quiet import ov
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
 
 _MAX_STREAMS = 4
 _WARM_UP_TO = 64
+_BUDGET_TOKENS = 512
+"""More leaves the caches of a CPU and gains nothing."""
 
 
 class OpenVinoEngine:
     """A model compiled for this CPU."""
 
     name = "openvino"
-    # More leaves the caches of a CPU and gains nothing.
-    budget_tokens = 512
     version = f"openvino {ov.get_version()}"
 
     def __init__(
@@ -53,7 +54,9 @@ class OpenVinoEngine:
         self.threads = threads or available_threads()
         self.streams = min(self.threads, _MAX_STREAMS)
         self.warm_lengths = token_sizes(min(card.max_tokens, _WARM_UP_TO))
-        self._renormalise = card.normalised and self.precision != "f32"
+        self.budget_tokens = budget(card, _BUDGET_TOKENS)
+        # Less precise arithmetic leaves lengths a little off.
+        self._unit = card.of_length_one if self.precision != "f32" else ()
         graph, self._inputs, self._outputs, ops = self._build(card)
         try:
             self._compiled: Any = core.compile_model(graph, "CPU", self._settings())
@@ -87,10 +90,9 @@ class OpenVinoEngine:
             for index, name in enumerate(self._outputs):
                 rows = batch.tokens if name in PER_TOKEN else batch.texts
                 outputs[name] = np.array(found[index][:rows], dtype=np.float32)
-            if self._renormalise:
-                vectors = outputs["vectors"]
-                lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-                vectors /= np.maximum(lengths, SHORTEST)
+            for name in self._unit:
+                lengths = np.linalg.norm(outputs[name], axis=1, keepdims=True)
+                outputs[name] /= np.maximum(lengths, SHORTEST)
             return outputs
 
         return forward

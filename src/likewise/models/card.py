@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models import parts
-from likewise.models.heads import Head, read_heads
+from likewise.models.heads import Head, MultiVector, read_heads
 from likewise.models.lora import Adapter, read_adapter
 from likewise.models.parts import Dense, Normalise, Pooling, Step, read_json
 from likewise.models.reading import read_reading
@@ -83,6 +83,14 @@ class ModelCard:
     def normalised(self) -> bool:
         """Whether the vectors have length 1."""
         return bool(self.steps) and isinstance(self.steps[-1], Normalise)
+
+    @property
+    def of_length_one(self) -> tuple[Literal["vectors", "tokens"], ...]:
+        """Which outputs have rows of length 1."""
+        found: list[Literal["vectors", "tokens"]] = ["vectors"] if self.normalised else []
+        if any(isinstance(head, MultiVector) and head.normalise for head in self.heads):
+            found.append("tokens")
+        return tuple(found)
 
     def prompt(self, name: str) -> str:
         """The text that the model wants put before a `document`, a `query`, or what `name` says.

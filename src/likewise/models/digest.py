@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from likewise.base.log import fields, logger
 from likewise.models.card import ModelCard
 from likewise.models.graphs import graph_file, graph_files
+from likewise.models.multivector import MultiVector
 from likewise.models.parts import Dense, LayerNorm, read_json
 from likewise.models.vocabulary import describe, normalised_differently
 from likewise.models.weights import has_weights, weight_files
@@ -55,9 +57,26 @@ def weights_digest(card: ModelCard, *, cache: Path | None = None) -> str:
             **_described(card.adapter),
             "weights": remembered.sha256(card.adapter.file),
         }
+    if not card.steps:
+        # Beside vectors, heads change nothing of what is stored; alone, they are the model.
+        deciding["heads"] = _described_heads(card, remembered)
     remembered.save()
     canonical = json.dumps(deciding, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _described_heads(card: ModelCard, remembered: _Remembered) -> list[Any]:
+    described: list[Any] = []
+    for head in card.heads:
+        facts = dataclasses.asdict(head)
+        if facts.get("template"):
+            del facts["template"]["where"]
+        described.append(facts)
+        if isinstance(head, MultiVector):
+            folders = [one.source for one in head.projections if one.source is not None]
+            described += [remembered.sha256(path) for at in folders for path in weight_files(at)]
+    # Where a folder lies says nothing of what it holds.
+    return [json.loads(json.dumps(one, default=lambda path: path.name)) for one in described]
 
 
 def _tokenizer(card: ModelCard) -> dict[str, Any]:

@@ -139,5 +139,5 @@ async def one_model(request: Request) -> Response:
 
 def _model(name: str, created: int, info: dict[str, object]) -> dict[str, object]:
     own = {"id": name, "object": "model", "created": created, "owned_by": "likewise"}
-    shared = ("dimensions", "max_tokens", "engine", "precision")
+    shared = ("gives", "dimensions", "max_tokens", "engine", "precision")
     return own | {key: info[key] for key in shared if key in info}
