@@ -8,7 +8,7 @@ from typing import Any
 
 from likewise.models import shelf
 from likewise.models.card import read_card
-from likewise.models.locate import Located
+from likewise.models.locate import Located, finder
 
 _LICENCE = re.compile(r"^license:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _README_HEAD = 20_000
@@ -21,7 +21,7 @@ def about(located: Located, *, cache: Path) -> dict[str, Any]:
         ModelUnsupported: it asks for a part that isn't computed here, or for remote code.
         ModelCorrupt: a file is damaged, or two contradict each other.
     """
-    card = read_card(located.folder, name=located.name)
+    card = read_card(located.folder, name=located.name, find=finder(cache))
     return {
         "model": located.name,
         "folder": str(located.folder),

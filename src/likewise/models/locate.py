@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ __all__ = [
     "Located",
     "Progress",
     "cached_models",
+    "finder",
     "list_models",
     "locate",
     "remove_models",
@@ -280,6 +281,14 @@ def _not_found(wanted: _Wanted, tried: list[str]) -> ModelNotFound:
         f"folder's path as the model.",
         param="model",
     )
+
+
+def finder(cache: Path) -> Callable[[str], Path]:
+    """A function from a model's name to its folder in `cache`: what `read_card` takes.
+
+    It downloads nothing, and raises `ModelNotFound` for what isn't there.
+    """
+    return lambda name: locate(name, cache=cache, offline=True).folder
 
 
 def _dimensions(folder: Path) -> int | None:

@@ -6,6 +6,7 @@ Source: Hu et al., LoRA (2021); Kalajdzievski, rsLoRA (2023); Liu et al., DoRA (
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import re
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import ModelCorrupt, ModelError, ModelNotFound, ModelUnsupported
+from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models.parts import read_json
 from likewise.models.weights import Weights, open_file, pickled_in
 
@@ -270,13 +271,10 @@ def _base(name: str, folder: Path, find: Callable[[str], Path] | None) -> Path:
     for place in tries:
         if (place / "config.json").is_file():
             return place
-    why = ""
     if find is not None:
-        try:
+        with contextlib.suppress(ModelNotFound):
             return find(name)
-        except ModelError as missing:
-            why = f": {missing}"
     raise ModelNotFound(
-        f"{folder} is an adapter for {name}, which isn't here{why}. Put that model's folder beside "
+        f"{folder} is an adapter for {name}, which isn't here. Put that model's folder beside "
         f"it, or fetch it: likewise models pull {name}"
     )

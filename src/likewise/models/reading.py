@@ -25,9 +25,12 @@ _NO_LIMIT = 1_000_000
 _AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer", "xlm-roberta-xl")
 # Positions of these are computed, not looked up: the limit may be beyond those trained on.
 _COMPUTED_POSITIONS = (
+    "eurobert",
+    "gemma",
     "gemma3_text",
     "gte",
     "jina_bert",
+    "jina_bert_normed",
     "llama",
     "mistral",
     "modernbert",

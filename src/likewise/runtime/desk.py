@@ -51,13 +51,14 @@ class Desk:
         overflow: Overflow,
         *,
         wait: bool,
+        force: bool = False,
     ) -> Future[Embedded]:
-        """Queue texts that become vectors, cut to `dimensions`."""
+        """Queue texts that become vectors, cut to `dimensions`; `force` allows any smaller."""
         self._reader.require("vectors")
         width = self._card.dimensions
         finish = None
         if dimensions is not None and dimensions != width:
-            self._require_dimensions(dimensions)
+            self._require_dimensions(dimensions, force)
             finish = functools.partial(truncate, dimensions=dimensions)
         inputs = listed(inputs)
         pending = embedding(len(inputs), width, finish)
@@ -163,14 +164,15 @@ class Desk:
         metrics.TRUNCATED.labels(self._card.name).inc(len(cut))
         return encoded
 
-    def _require_dimensions(self, dimensions: int) -> None:
-        allowed = (*self._card.matryoshka, self._card.dimensions)
-        if dimensions in allowed:
+    def _require_dimensions(self, dimensions: int, force: bool) -> None:
+        card, width = self._card, self._card.dimensions
+        is_free = force or card.any_width
+        if dimensions in card.matryoshka or (is_free and 1 <= dimensions < width):
             return
+        widths = f"1 to {width}" if is_free else " or ".join(map(str, (*card.matryoshka, width)))
         raise DimensionsError(
-            f"{self._card.name} gives vectors of {' or '.join(map(str, allowed))} dimensions, "
-            f"not {dimensions}"
-            + ("" if self._card.matryoshka else "; it wasn't trained to be cut to fewer"),
+            f"{card.name} gives vectors of {widths} dimensions, not {dimensions}"
+            + ("" if is_free or card.matryoshka else "; it wasn't trained to be cut to fewer"),
             param="dimensions",
         )
 

@@ -18,6 +18,7 @@ from likewise.engines.choose import AUTO, choose
 from likewise.engines.names import ENGINES, EXTRAS
 from likewise.models.card import ModelCard, read_card
 from likewise.models.digest import weights_digest
+from likewise.models.locate import finder
 from likewise.models.static_tokens import tokenizer_for
 from likewise.runtime.desk import Desk, listed
 from likewise.runtime.lanes import Lane, Lanes
@@ -59,7 +60,8 @@ def load(
         EngineError: the engine can't run it; `NotFinite` if it gives NaN or Inf even in float32.
         MissingExtra: the engine that it needs isn't installed.
     """
-    card = read_card(folder, name=name)
+    find = None if cache is None else finder(cache)
+    card = read_card(folder, name=name, find=find)
     tokenizer = tokenizer_for(card)
     choice = choose(card, engine)
     make = resolve(choice.engine, ENGINES, what="engine", extras=EXTRAS, error=ModelUnsupported)
@@ -155,13 +157,15 @@ class Service:
         prompt: str | None = None,
         prompt_name: str | None = None,
         dimensions: int | None = None,
+        force: bool = False,
         lane: Lane = "bulk",
         overflow: Overflow = "cut",
     ) -> Vectors:
         """Vectors float32 [len(texts), dimensions], in order. Waits while the lane is full.
 
         Before each text goes `prompt`, or the model's prompt called `prompt_name`, or else the one
-        it has for `kind`.
+        it has for `kind`. Vectors are cut to `dimensions` and made length 1 again; `force` cuts
+        those of models that weren't trained for it.
 
         Raises:
             InputError: a text can't be embedded, or (`overflow="refuse"`) is too long.
@@ -170,7 +174,9 @@ class Service:
             EngineError: the computation failed.
         """
         words = self._reader.prompt(kind, prompt, prompt_name)
-        future = self._desk.vectors(texts, words, lane, dimensions, overflow, wait=True)
+        future = self._desk.vectors(
+            texts, words, lane, dimensions, overflow, wait=True, force=force
+        )
         return future.result().vectors
 
     def submit(
@@ -182,6 +188,7 @@ class Service:
         prompt_name: str | None = None,
         lane: Lane = "interactive",
         dimensions: int | None = None,
+        force: bool = False,
         overflow: Overflow = "cut",
     ) -> Future[Embedded]:
         """Start embedding texts, or texts as token ids; cancelling the future gives the rest up.
@@ -193,7 +200,9 @@ class Service:
             Overloaded: too much is waiting.
         """
         words = self._reader.prompt(kind, prompt, prompt_name)
-        return self._desk.vectors(inputs, words, lane, dimensions, overflow, wait=False)
+        return self._desk.vectors(
+            inputs, words, lane, dimensions, overflow, wait=False, force=force
+        )
 
     def score(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from likewise.base.errors import (
     InputError,
     InputTooLong,
     ModelCorrupt,
+    ModelNotFound,
     NotFinite,
     Overloaded,
     SettingsError,
@@ -138,6 +140,27 @@ def test_smaller_widths_only_where_declared(service: Service) -> None:
     assert service.submit(["w1"], dimensions=32).result().vectors.shape == (1, 32)
     with pytest.raises(DimensionsError, match="16 or 32 dimensions, not 8"):
         service.submit(["w1"], dimensions=8)
+    forced = service.embed(["w1 w2"], dimensions=8, force=True)
+    assert np.allclose(forced, full[:, :8] / np.linalg.norm(full[:, :8]), atol=1e-6)
+    for width in (33, 0, -1):
+        with pytest.raises(DimensionsError, match=f"1 to 32 dimensions, not {width}"):
+            service.submit(["w1"], dimensions=width, force=True)
+
+
+def test_any_width_where_that_is_declared(tmp_path: Path) -> None:
+    path = write_bert(tmp_path / "model", is_matryoshka=True)
+    with contextlib.closing(load(path, precision="f32")) as service:
+        assert service.embed(["w1"], dimensions=5).shape == (1, 5)
+        with pytest.raises(DimensionsError, match="1 to 32 dimensions, not 33"):
+            service.embed(["w1"], dimensions=33)
+
+
+def test_an_adapter_for_a_model_in_the_cache(tmp_path: Path) -> None:
+    from tests.conformance.test_lora import QUERY, lora, write_adapter
+
+    folder = write_adapter(tmp_path / "adapter", "someone/base", lora(QUERY, 32, 32))
+    with pytest.raises(ModelNotFound, match=r"someone/base, which isn't here.*models pull"):
+        load(folder, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize("inputs", ["text", b"text"])
