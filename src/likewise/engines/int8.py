@@ -78,6 +78,10 @@ class Int8Ops(OpenVinoOps):
         unpacked = opset.multiply(opset.convert(values, np.float32), scales)
         return opset.reshape(unpacked, opset.constant([0, -1], np.int32), True)
 
+    def _stay(self, names: Sequence[str]) -> bool:
+        del names
+        return False
+
     def _quantised(self, parts: Sequence[Vectors]) -> tuple[Any, Any]:
         values, scales = quantise(parts, self._spill.empty)
         self.release()

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from likewise.engines.angles import relative_bias, turns
-from likewise.engines.quiet import opset, ov
+from likewise.engines.openvino_activations import ACTIVATIONS
+from likewise.engines.openvino_weights import LARGE, as_stored, constant
+from likewise.engines.quiet import opset
 from likewise.nets.ops import Activation, Alibi, Attention, HeadNorm, Ops, PoolingMode, Rotary
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ T = TypeVar("T")
 _MASKED = np.float32(-1e9)
 # As in torch.nn.functional.normalize, which adds nothing to longer rows.
 SHORTEST = 1e-12
-# Klambauer et al., Self-Normalizing Neural Networks (2017).
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
 class OpenVinoOps(Ops[Any]):
@@ -33,6 +33,7 @@ class OpenVinoOps(Ops[Any]):
         self._weights = weights
         self._longest = longest
         self._made: dict[Hashable, Any] = {}
+        self._apart: tuple[Any, Sequence[Any]] = (None, ())
         self.inputs: dict[str, Any] = {}
 
     def release(self) -> None:
@@ -54,7 +55,7 @@ class OpenVinoOps(Ops[Any]):
 
     def embedding(self, table: str, indices: Any) -> Any:
         """Rows of a weight."""
-        return opset.gather(self._constant(self._weights[table]), indices, _int(0))
+        return opset.gather(as_stored(self._weights, table), indices, _int(0))
 
     def row(self, table: str, index: int) -> Any:
         """One row of a weight, [1, width]."""
@@ -74,6 +75,11 @@ class OpenVinoOps(Ops[Any]):
 
     def split(self, x: Any, widths: Sequence[int]) -> list[Any]:
         """Columns cut into neighbours."""
+        joined, parts = self._apart
+        if x is joined and list(widths) == [
+            part.get_output_partial_shape(0)[1].get_length() for part in parts
+        ]:
+            return list(parts)
         return list(opset.variadic_split(x, _int(1), _ints(*widths)).outputs())
 
     def layer_norm(self, x: Any, name: str | None, *, epsilon: float) -> Any:
@@ -95,8 +101,7 @@ class OpenVinoOps(Ops[Any]):
 
     def linear(self, x: Any, names: Sequence[str]) -> Any:
         """Products with several layers side by side, as one product."""
-        parts = [self._weights[f"{name}.weight"] for name in names]
-        y = opset.matmul(x, self._matrix(parts, key=" ".join(names)), False, True)
+        y = self._products(x, [f"{name}.weight" for name in names])
         biased = [f"{name}.bias" in self._weights for name in names]
         if not any(biased):
             return y
@@ -112,11 +117,9 @@ class OpenVinoOps(Ops[Any]):
 
     def project(self, x: Any, table: str, rows: Sequence[int] | None = None) -> Any:
         """Products with rows of a weight."""
-        matrix = self._weights[table]
-        if rows is not None:
-            chosen = self._matrix([np.array(matrix[list(rows)])])
-        else:
-            chosen = self._matrix([matrix], key=table)
+        if rows is None:
+            return self._products(x, [table])
+        chosen = self._matrix([np.array(self._weights[table][list(rows)])])
         return opset.matmul(x, chosen, False, True)
 
     def shift(self, x: Any, name: str) -> Any:
@@ -125,7 +128,7 @@ class OpenVinoOps(Ops[Any]):
 
     def activate(self, x: Any, activation: Activation) -> Any:
         """The activation of each number."""
-        return _ACTIVATIONS[activation](x)
+        return ACTIVATIONS[activation](x)
 
     def log1p(self, x: Any) -> Any:
         """log(1 + number)."""
@@ -217,14 +220,31 @@ class OpenVinoOps(Ops[Any]):
         """Rows scaled to length 1."""
         return opset.normalize_l2(x, _ints(1), SHORTEST**2, "max")
 
+    def _products(self, x: Any, names: Sequence[str]) -> Any:
+        """Products with the weights `names` side by side."""
+        if not self._stay(names):
+            matrix = self._matrix([self._weights[name] for name in names], key=" ".join(names))
+            return opset.matmul(x, matrix, False, True)
+        parts = [opset.matmul(x, as_stored(self._weights, name), False, True) for name in names]
+        if len(parts) == 1:
+            return parts[0]
+        self._apart = opset.concat(parts, 1), parts
+        return self._apart[0]
+
+    def _stay(self, names: Sequence[str]) -> bool:
+        """Whether these are used from where their file is mapped; joined, they'd be a copy.
+
+        One product instead of several is worth that copy as long as it is small.
+        """
+        return sum(self._weights.size(name) for name in names) >= LARGE
+
     def _matrix(self, parts: Sequence[Vectors], *, key: str | None = None) -> Any:
         """What multiplies: matrices one above the other; `key` names a table used elsewhere too."""
         del key
         return self._constant(_joined(parts))
 
     def _constant(self, values: Vectors) -> Any:
-        # Shared memory: the graph reads the mapped file, and the weights aren't held twice.
-        return ov.op.Constant(np.ascontiguousarray(values), shared_memory=True)
+        return constant(values)
 
     def _input(self, name: str, shape: list[int], dtype: type) -> Any:
         if name not in self.inputs:
@@ -360,26 +380,3 @@ def _ints(*values: int) -> Any:
 
 def _float(value: float | np.float32) -> Any:
     return opset.constant(np.float32(value))
-
-
-_ACTIVATIONS: dict[Activation, Callable[[Any], Any]] = {
-    "gelu": lambda x: opset.gelu(x, "erf"),
-    "gelu_tanh": lambda x: opset.gelu(x, "tanh"),
-    "relu": opset.relu,
-    "tanh": opset.tanh,
-    "silu": opset.swish,
-    "sigmoid": opset.sigmoid,
-    "identity": lambda x: x,
-    "elu": lambda x: opset.elu(x, 1.0),
-    "hardsigmoid": lambda x: opset.hard_sigmoid(x, _float(1 / 6), _float(0.5)),
-    "hardswish": opset.hswish,
-    "hardtanh": lambda x: opset.clamp(x, -1.0, 1.0),
-    "leaky_relu": lambda x: opset.prelu(x, _float(0.01)),
-    "log_sigmoid": lambda x: opset.negative(opset.softplus(opset.negative(x))),
-    "mish": opset.mish,
-    "relu6": lambda x: opset.clamp(x, 0.0, 6.0),
-    "selu": lambda x: opset.selu(x, _float(_SELU_ALPHA), _float(_SELU_SCALE)),
-    "softplus": opset.softplus,
-    "softsign": lambda x: opset.softsign(x),
-    "tanhshrink": lambda x: opset.subtract(x, opset.tanh(x)),
-}

@@ -193,6 +193,24 @@ class Weights:
             at = entry.start + start * width * _width(entry.dtype)
             yield self._read(replace(entry, shape=(count, *entry.shape[1:]), start=at))
 
+    def halves(self, name: str) -> npt.NDArray[Any] | None:
+        """A tensor in 16 bits as its file has it: float16, or the bits of bf16 as uint16.
+
+        None if its numbers are of another kind, or if they are changed when read.
+        """
+        entry = self._entries[name]
+        if entry.dtype not in ("F16", "BF16") or name in self._changes:
+            return None
+        count = int(np.prod(entry.shape, dtype=np.int64))
+        raw: npt.NDArray[Any] = np.frombuffer(
+            self._maps[entry.file], _DTYPES[entry.dtype], count, entry.start
+        )
+        return raw.reshape(entry.shape) if raw.flags.aligned else None
+
+    def size(self, name: str) -> int:
+        """How many numbers a tensor has."""
+        return int(np.prod(self._entries[name].shape, dtype=np.int64))
+
     def integers(self, name: str) -> npt.NDArray[Any] | None:
         """A tensor of whole numbers as it is stored; None when there is none of that name and kind.
 
