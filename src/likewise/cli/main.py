@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("likewise.cli.up:up", "Serve what likewise.toml describes: models and bindings."),
     "serve": ("likewise.cli.serve:serve", "Serve embedding models over HTTP."),
     "embed": ("likewise.cli.embed:embed", "Turn a file of texts into a file of vectors."),
+    "rerank": (
+        "likewise.cli.rerank:rerank",
+        "Put texts in order by how well they answer a question.",
+    ),
     "bind": ("likewise.cli.bind:bind", "Keep a table's vectors in step with its rows."),
     "search": ("likewise.cli.search:search", "Find the rows of the binding NAME nearest to QUERY."),
     "models": ("likewise.cli.models:models", "See which models are here."),

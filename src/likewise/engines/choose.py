@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.errors import MissingExtra, ModelUnsupported
 from likewise.base.names import nearest
-from likewise.engines.names import ENGINES
+from likewise.engines.names import AUTO, ENGINES, PACKED
 from likewise.models.graphs import graph_file
 from likewise.models.static import STATIC
 from likewise.models.weights import has_weights
@@ -19,7 +19,6 @@ from likewise.nets.names import NETS
 if TYPE_CHECKING:
     from likewise.models.card import ModelCard
 
-AUTO = "auto"
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """What drivers of NVIDIA and AMD put there, and WSL for either."""
 
@@ -49,6 +48,18 @@ def choose(card: ModelCard, asked: str = AUTO) -> Choice:
         ModelUnsupported: none does, or there is no engine called `asked`.
         MissingExtra: one would, and a package that it needs isn't installed; it is named.
     """
+    choice = _choice(card, asked)
+    if card.heads and choice.engine not in PACKED:
+        raise ModelUnsupported(
+            f"{card.folder} gives {', '.join(card.gives)}: that is computed for architectures "
+            f"written here, by the engines {' and '.join(PACKED)}; {choice.engine} ({choice.why}) "
+            f"computes vectors alone. Written here: {', '.join(sorted(NETS))}",
+            param="engine",
+        )
+    return choice
+
+
+def _choice(card: ModelCard, asked: str) -> Choice:
     if asked != AUTO:
         if asked not in ENGINES:
             known = (AUTO, *ENGINES)
