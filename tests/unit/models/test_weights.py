@@ -45,7 +45,7 @@ def test_bf16_becomes_float32(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("numbers", [1, 7, 12, 1000])
 def test_blocks_are_the_tensor_in_order(tmp_path: Path, numbers: int) -> None:
-    values = {
+    values: dict[str, np.ndarray] = {
         "a": np.arange(30, dtype=np.float16).reshape(10, 3),
         "b": np.array([5, 6, 7], np.float32),
     }
