@@ -23,7 +23,11 @@ _POLL_S = 0.02
 
 
 def load(
-    model: str = DEFAULT_MODEL, *, precision: Precision = "auto", offline: bool | None = None
+    model: str = DEFAULT_MODEL,
+    *,
+    precision: Precision = "auto",
+    engine: str | None = None,
+    offline: bool | None = None,
 ) -> Service:
     """A model ready to embed: `load().embed(["a text"])` gives float32 [1, dimensions].
 
@@ -31,6 +35,8 @@ def load(
         model: a folder, a hub name, or a short name; fetched into the cache when it isn't here.
         precision: `exact` (float32), `fast` (bf16), `small` (int8 weights), or `auto`: `fast`
             where the processor has bf16, else `exact`.
+        engine: what computes; None takes the fastest that works, or what the environment says
+            (`LIKEWISE_ENGINE`).
         offline: download nothing; None asks the environment (`LIKEWISE_OFFLINE`).
 
     Raises:
@@ -42,9 +48,15 @@ def load(
     from likewise.models.locate import locate
     from likewise.runtime import service
 
-    place = resolve.place(offline=offline, precision=precision)
+    place = resolve.place(offline=offline, precision=precision, engine=engine)
     found = locate(model, cache=place.cache, offline=place.offline)
-    return service.load(found.folder, name=found.name, precision=place.precision, cache=place.cache)
+    return service.load(
+        found.folder,
+        name=found.name,
+        precision=place.precision,
+        engine=place.engine,
+        cache=place.cache,
+    )
 
 
 def bind(

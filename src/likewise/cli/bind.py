@@ -72,6 +72,7 @@ def add(
     wait: bool,
     precision: Precision | None,
     threads: int | None,
+    engine: str | None,
     offline: bool | None,
 ) -> None:
     """Bind a table: from now on its vectors follow its rows.
@@ -82,7 +83,7 @@ def add(
     from likewise.cli import launch, loading
 
     spec = BindingSpec(name, resolve.source(source, Path()), table, text, key, model, chunk)
-    place = resolve.place(offline=offline, precision=precision, threads=threads)
+    place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
         record = launch.make_binding(spec, models)
         with opened(record) as (rows, vectors):

@@ -67,6 +67,7 @@ def demo(
     rows: int,
     precision: Precision | None,
     threads: int | None,
+    engine: str | None,
     offline: bool | None,
 ) -> None:
     """See it work: bind Python's documentation and search it.
@@ -77,7 +78,7 @@ def demo(
     """
     from likewise.base.spec import BindingSpec
 
-    place = resolve.place(offline=offline, precision=precision, threads=threads)
+    place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     ensure_rows(path, at_most=rows)
     stopping = threading.Event()
     tellers: list[threading.Thread] = []

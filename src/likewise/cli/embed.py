@@ -85,6 +85,7 @@ def embed(
     decoding: Decoding,
     precision: Precision | None,
     threads: int | None,
+    engine: str | None,
     offline: bool | None,
 ) -> None:
     """Turn a file of texts into a file of vectors.
@@ -97,7 +98,7 @@ def embed(
     to_form = vector_output.form_of(out, form_out)
     from_form = text_input.format_of(file, form_in)
     vector_output.check(out, to_form)
-    place = resolve.place(offline=offline, precision=precision, threads=threads)
+    place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with _opened(file) as stream, contextlib.closing(loading.Models(place)) as models:
         texts = text_input.texts(stream, from_form, column=column, field=field, decoding=decoding)
         first = next(texts, None)

@@ -70,6 +70,7 @@ class Models:
             name=located.name,
             precision=self._place.precision,
             threads=self._place.threads,
+            engine=self._place.engine,
             cache=self._place.cache,
         )
         self.services[located.name] = loaded

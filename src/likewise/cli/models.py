@@ -66,6 +66,7 @@ def show(
     as_json: bool,
     precision: Precision | None,
     threads: int | None,
+    engine: str | None,
     offline: bool | None,
 ) -> None:
     """Show what MODEL is, where it lies, its size, licence and prompts, and how it is run."""
@@ -74,7 +75,7 @@ def show(
     from likewise.cli import loading
     from likewise.models.about import about
 
-    place = resolve.place(offline=offline, precision=precision, threads=threads)
+    place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     facts = about(loading.find(model, place), cache=place.cache)
     if not no_load:
         with contextlib.closing(loading.Models(place)) as loaded:

@@ -10,12 +10,13 @@ import click
 
 from likewise.base.precision import Precision
 from likewise.cli.settings import FILE_NAME
+from likewise.engines.names import AUTO, ENGINES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_options(command: F) -> F:
-    """`--precision`, `--threads`, `--offline`: how models are found and run."""
+    """`--precision`, `--threads`, `--engine`, `--offline`: how models are found and run."""
     for option in reversed(
         (
             click.option(
@@ -27,6 +28,12 @@ def model_options(command: F) -> F:
             ),
             click.option(
                 "--threads", type=click.IntRange(1), help="Threads that compute; default: all."
+            ),
+            click.option(
+                "--engine",
+                type=click.Choice((AUTO, *ENGINES)),
+                metavar="ENGINE",
+                help=f"What computes: {', '.join(ENGINES)}; default: auto, the fastest that works.",
             ),
             click.option("--offline", is_flag=True, default=None, help="Download nothing."),
         )

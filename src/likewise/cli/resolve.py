@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from likewise.base.errors import SettingsError
 from likewise.base.spec import BindingSpec
 from likewise.cli import settings
+from likewise.engines.names import AUTO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ ENVIRONMENT: dict[str, str] = {
     "XDG_CACHE_HOME": "Where LIKEWISE_HOME isn't set: models go into its folder 'likewise'.",
     "LIKEWISE_OFFLINE": "1 downloads nothing, ever.",
     "HF_HUB_OFFLINE": "1 means the same as LIKEWISE_OFFLINE=1.",
+    "LIKEWISE_ENGINE": "What computes, where likewise.toml doesn't say; see `engine` there.",
 }
 """Every environment variable that Likewise reads."""
 
@@ -37,6 +39,7 @@ class Place:
     offline: bool
     precision: Precision = "auto"
     threads: int | None = None
+    engine: str = AUTO
 
 
 def place(
@@ -45,12 +48,13 @@ def place(
     offline: bool | None = None,
     precision: Precision | None = None,
     threads: int | None = None,
+    engine: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Place:
     """What is in force: a flag goes before likewise.toml, which goes before the environment.
 
     Raises:
-        SettingsError: a variable holds neither yes nor no.
+        SettingsError: a variable holds neither yes nor no, or names no engine.
     """
     env = os.environ if environment is None else environment
     in_file = written.offline if written is not None else None
@@ -63,6 +67,7 @@ def place(
         offline=offline,
         precision=precision or (written.precision if written is not None else "auto"),
         threads=threads or (written.threads if written is not None else None),
+        engine=engine or _engine(written, env),
     )
 
 
@@ -113,6 +118,14 @@ def databases(given: Path | None, config: Path, *, fallback: Path) -> list[Path]
         f"give a file with --db",
         param="db",
     )
+
+
+def _engine(written: ModelSettings | None, env: Mapping[str, str]) -> str:
+    if written is not None and written.engine:
+        return written.engine
+    name = env.get("LIKEWISE_ENGINE") or AUTO
+    settings.require_engine(name, "LIKEWISE_ENGINE")
+    return name
 
 
 def _cache(written: ModelSettings | None, env: Mapping[str, str]) -> Path:

@@ -41,6 +41,7 @@ def search(
     as_json: bool,
     precision: Precision | None,
     threads: int | None,
+    engine: str | None,
     offline: bool | None,
 ) -> None:
     """Find the rows of the binding NAME nearest to QUERY.
@@ -53,7 +54,7 @@ def search(
 
         answer = asking.search(url, {"binding": name, "q": query, "k": k, "fresh_only": fresh_only})
     else:
-        place = resolve.place(offline=offline, precision=precision, threads=threads)
+        place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
         record = record_of(name, resolve.databases(db, config_path, fallback=DEMO_DATABASE))
         answer = _answer(record, query, k, fresh_only, place)
     if as_json:

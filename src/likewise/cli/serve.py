@@ -46,6 +46,7 @@ def serve(
     allowed_hosts: tuple[str, ...],
     precision: Precision | None,
     threads: int | None,
+    engine: str | None,
     offline: bool | None,
 ) -> None:
     """Serve embedding models over HTTP.
@@ -55,7 +56,9 @@ def serve(
     """
     launch.serve(
         launch.Launch(
-            place=resolve.place(offline=offline, precision=precision, threads=threads),
+            place=resolve.place(
+                offline=offline, precision=precision, threads=threads, engine=engine
+            ),
             models=models,
             databases=databases,
             host=host,

@@ -12,6 +12,7 @@ from likewise.base.errors import SettingsError
 from likewise.base.names import nearest
 from likewise.base.precision import Precision
 from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL
+from likewise.engines.names import AUTO, ENGINES
 
 FILE_NAME = "likewise.toml"
 DEFAULT_HOST = "127.0.0.1"
@@ -40,6 +41,9 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     precision: Precision = "auto"
     """`exact` (float32), `fast` (bf16), `small` (int8 weights), or `auto`: `fast` where the CPU has
     bf16, else `exact`. `f32` and `bf16` mean `exact` and `fast`."""
+    engine: str | None = None
+    """What computes: `openvino`, `torch`, `torch_any`, `static` or `onnx_file`; when not given,
+    `auto`: the fastest that the model and this machine allow."""
     threads: int | None = None
     """Threads that compute; every core when not given."""
     cache: str | None = None
@@ -144,11 +148,22 @@ def _check_values(settings: Settings, where: str) -> None:
         raise SettingsError(f"{where}: server.max_body_mib must be at least 1")
     if settings.model.threads is not None and settings.model.threads < 1:
         raise SettingsError(f"{where}: model.threads must be at least 1", param="threads")
+    require_engine(settings.model.engine, where)
     names: set[str] = set()
     for binding in settings.binding:
         if binding.name in names:
             raise SettingsError(f"{where}: two bindings are called {binding.name!r}", param="name")
         names.add(binding.name)
+
+
+def require_engine(name: str | None, where: str) -> None:
+    """Raises `SettingsError` unless there is an engine called `name`, or none was named."""
+    known = (AUTO, *ENGINES)
+    if name is not None and name not in known:
+        raise SettingsError(
+            f"{where}: unknown engine {name!r}{nearest(name, known)}; known: {', '.join(known)}",
+            param="engine",
+        )
 
 
 def _plain(message: str) -> str:

@@ -22,6 +22,7 @@ def up(
     port: int | None,
     precision: Precision | None,
     threads: int | None,
+    engine: str | None,
     offline: bool | None,
 ) -> None:
     """Serve what likewise.toml describes: models and bindings.
@@ -33,7 +34,7 @@ def up(
     launch.serve(
         launch.Launch(
             place=resolve.place(
-                written.model, offline=offline, precision=precision, threads=threads
+                written.model, offline=offline, precision=precision, threads=threads, engine=engine
             ),
             models=server.models,
             specs=resolve.specs(written, folder=config_path.parent),

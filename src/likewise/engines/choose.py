@@ -49,7 +49,8 @@ def choose(card: ModelCard, asked: str = AUTO) -> Choice:
         MissingExtra: one would, and a package that it needs isn't installed; it is named.
     """
     choice = _choice(card, asked)
-    if card.heads and choice.engine not in PACKED:
+    # A ready-made graph may give a classifier's scores; the engine looks, and refuses the rest.
+    if card.heads and choice.engine not in (*PACKED, "onnx_file"):
         raise ModelUnsupported(
             f"{card.folder} gives {', '.join(card.gives)}: that is computed for architectures "
             f"written here, by the engines {' and '.join(PACKED)}; {choice.engine} ({choice.why}) "

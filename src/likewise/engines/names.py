@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+AUTO = "auto"
+"""The fastest engine that model and machine allow."""
+
 ENGINES: Mapping[str, str] = {
     "openvino": "likewise.engines.openvino:OpenVinoEngine",
     "torch": "likewise.engines.torch_packed:TorchPackedEngine",

@@ -23,6 +23,7 @@ _TABLES: Mapping[str, Style] = {
     "embeddings": "model2vec",
     "embedding.weight": "sentence-transformers",
 }
+_PACKAGE = "sentence_transformers."
 _MODULE = "StaticEmbedding"
 _MODEL2VEC_LONGEST = 512
 
@@ -86,7 +87,9 @@ def read_static(folder: Path) -> StaticParts | None:
 
 
 def _kind(module: Mapping[str, Any]) -> str:
-    return str(module.get("type", "")).rpartition(".")[2]
+    kind = str(module.get("type", ""))
+    # A class of that name from elsewhere may compute something else.
+    return kind.rpartition(".")[2] if kind.startswith(_PACKAGE) else kind
 
 
 def _path(module: Mapping[str, Any], folder: Path) -> str:

@@ -14,8 +14,8 @@ from likewise.base.errors import ModelUnsupported, SettingsError
 from likewise.base.log import fields, logger
 from likewise.base.names import resolve
 from likewise.base.space import Space
-from likewise.engines.choose import AUTO, choose
-from likewise.engines.names import ENGINES, EXTRAS
+from likewise.engines.choose import choose
+from likewise.engines.names import AUTO, ENGINES, EXTRAS
 from likewise.models.card import ModelCard, read_card
 from likewise.models.digest import weights_digest
 from likewise.models.locate import finder

@@ -16,7 +16,8 @@ allowed_hosts = ["search.example"]
 max_body_mib = 4
 
 [model]
-precision = "f32"
+precision = "exact"
+engine = "openvino"
 threads = 2
 cache = "/models"
 offline = true
@@ -35,7 +36,7 @@ chunk = "tokens:64/8"
 def test_everything_that_can_be_written() -> None:
     read = settings.parse(WHOLE)
     assert read.server == settings.ServerSettings("0.0.0.0", 8000, ("a/b",), ("search.example",), 4)
-    assert read.model == settings.ModelSettings("f32", 2, "/models", True)
+    assert read.model == settings.ModelSettings("exact", "openvino", 2, "/models", True)
     assert read.binding == (
         settings.BindingSettings(
             "docs", "sqlite:app.db", "pages", "{title}\n{body}", ("slug",), "a/b", "tokens:64/8"
@@ -61,6 +62,7 @@ def test_an_empty_file_means_the_defaults() -> None:
         ("[server]\nmax_body_mib = 0", "server.max_body_mib must be at least 1"),
         ("[model]\nthreads = 0", "model.threads must be at least 1"),
         ("[model]\nprecision = 'int8'", "model.precision: invalid enum value 'int8'"),
+        ("[model]\nengine = 'openvno'", "unknown engine 'openvno' (did you mean 'openvino'?)"),
         ("server = 3", "server: expected object, got int"),
         ("[binding]\nname = 'a'", "binding: expected array, got object"),
         ("[[binding]]\nname = 'a'", "binding[0]: object missing required field source"),
@@ -120,6 +122,22 @@ def test_a_flag_goes_before_the_file_before_the_environment(
 ) -> None:
     written = settings.ModelSettings(offline=in_file)
     assert resolve.place(written, offline=flag, environment=environment).offline is offline
+
+
+def test_the_engine_by_flag_file_and_environment() -> None:
+    named = {"LIKEWISE_ENGINE": "torch"}
+    written = settings.ModelSettings(engine="static")
+    assert resolve.place(environment={}).engine == "auto"
+    assert resolve.place(environment=named).engine == "torch"
+    assert resolve.place(settings.ModelSettings(), environment=named).engine == "torch"
+    assert resolve.place(written, environment=named).engine == "static"
+    assert resolve.place(written, engine="openvino", environment=named).engine == "openvino"
+    with pytest.raises(SettingsError, match="LIKEWISE_ENGINE: unknown engine 'gpu'; known: auto"):
+        resolve.place(environment={"LIKEWISE_ENGINE": "gpu"})
+
+
+def test_old_names_of_precisions_are_kept() -> None:
+    assert settings.parse("[model]\nprecision = 'bf16'").model.precision == "bf16"
 
 
 def test_a_variable_that_is_neither_yes_nor_no() -> None:
