@@ -77,6 +77,8 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
     "electra": {"embedding_size": 16},
     "mpnet": {"max_position_embeddings": 80},
     "modernbert": {"classifier_pooling": "mean", "local_attention": 8},
+    "gte": {"type_vocab_size": 2},
+    "eurobert": {"num_key_value_heads": 2, "head_dim": 8},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
     "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
     "llama": {"num_key_value_heads": 2},
@@ -164,6 +166,7 @@ SPARSE: dict[str, dict[str, Any]] = {
     "camembert": {"max_position_embeddings": 80},
     "mpnet": {"max_position_embeddings": 80},
     "modernbert": {"local_attention": 8},
+    "gte": {},
 }
 SPARSE_HERE = [kind for kind in SPARSE if kind in NETS]
 TEXTS = words(1, 4, 9, 2, 46, 70, 7, seed=3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from likewise.base.errors import ModelUnsupported
@@ -40,6 +40,9 @@ class Facts:
     dense_bias: bool = True
 
 
+_LATE = "late"
+_POOLINGS: Mapping[str | None, str] = {"bos": "cls", _LATE: "mean"}
+"""Names that config.json has for a head's pooling where they aren't those of `PoolingMode`."""
 _WORDS = "embeddings.word_embeddings.weight"
 _CLS = "cls.predictions"
 _OUT = ("classifier.out_proj.weight",)
@@ -55,6 +58,7 @@ CLASSIFIERS: Mapping[str, Facts] = {
     "bert": _BERT,
     "new": _BERT,
     "gte": _BERT,
+    "jina_bert": _BERT,
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
@@ -72,6 +76,9 @@ CLASSIFIERS: Mapping[str, Facts] = {
         norm="head.norm",
         epsilon=Choice("norm_eps", "1e-5"),
         pool=Choice("classifier_pooling", "cls"),
+    ),
+    "eurobert": Facts(
+        "dense", "gelu", _PLAIN, _PLAIN_BIAS, pool=Choice("classifier_pooling", "late")
     ),
     **dict.fromkeys(DECODERS, _LAST_TOKEN),
 }
@@ -99,6 +106,16 @@ MASKED: Mapping[str, Facts] = {
     "xlm-roberta": _LM_HEAD,
     "camembert": _LM_HEAD,
     "mpnet": _LM_HEAD,
+    # transformers writes it as the model's first code did.
+    "gte": replace(_LM_HEAD, norm="lm_head.norm"),
+    "new": Facts(
+        "lm_head.dense",
+        Choice("hidden_act", "gelu"),
+        ("lm_head.decoder.weight", _WORDS),
+        ("lm_head.decoder.bias",),
+        norm="lm_head.norm",
+        epsilon=Choice("layer_norm_eps", "1e-12"),
+    ),
     "distilbert": Facts(
         "vocab_transform",
         Choice("activation", "gelu"),
@@ -136,6 +153,8 @@ class Stack:
     activation: Activation
     epsilon: float
     pool: PoolingMode | None
+    is_late: bool
+    """Whether the first layers see every token, and only what they give is pooled."""
     is_tied: bool | None
     """Whether the last layer is the word embeddings; None: config.json doesn't say."""
 
@@ -154,7 +173,8 @@ class Stack:
                 f"{', '.join(sorted(table))}"
             )
         facts = table[architecture]
-        pool = None if facts.pool is None else _chosen(facts.pool, config)
+        written = None if facts.pool is None else _chosen(facts.pool, config)
+        pool: Any = _POOLINGS.get(written, written)
         activation = _chosen(facts.activation, config)
         if activation not in ACTIVATIONS and activation not in get_args(Activation):
             raise ModelUnsupported(
@@ -162,12 +182,13 @@ class Stack:
                 f"{', '.join(sorted(ACTIVATIONS))}"
             )
         if pool is not None and pool not in get_args(PoolingMode):
-            raise ModelUnsupported(f"{where}: pooling {pool!r} in the head isn't computed here")
+            raise ModelUnsupported(f"{where}: pooling {written!r} in the head isn't computed here")
         return cls(
             facts,
             ACTIVATIONS.get(activation, activation),
             float(_chosen(facts.epsilon, config)),
             pool,
+            written == _LATE,
             config.get("tie_word_embeddings"),
         )
 
@@ -202,13 +223,14 @@ class Stack:
 
     def hidden(self, ops: Ops[Tensor], x: Tensor, name: str) -> Tensor:
         """All but the last layer: [texts, width], or [tokens, width] where nothing is pooled."""
-        if self.pool is not None:
+        if self.pool is not None and not self.is_late:
             x = ops.pool(x, self.pool)
         if self.facts.dense is not None:
             x = ops.activate(ops.linear(x, [f"{name}/dense"]), self.activation)
         if self.facts.norm is not None:
             x = ops.layer_norm(x, f"{name}/norm", epsilon=self.epsilon)
-        return x
+        # The last layer is linear: it may as well follow the mean that EuroBERT takes after it.
+        return ops.pool(x, self.pool) if self.pool is not None and self.is_late else x
 
     def forward(self, ops: Ops[Tensor], x: Tensor, name: str) -> Tensor:
         """What the head gives for hidden states `x` [tokens, width], before any activation."""
