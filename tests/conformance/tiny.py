@@ -80,6 +80,30 @@ def write_bert(
     )
 
 
+def write_cross_encoder(folder: Path, *, labels: int = 1, damaged: bool = False) -> Path:
+    """A BERT that scores pairs, without modules.json; one `damaged` overflows for w59."""
+    from safetensors.numpy import load_file, save_file
+
+    write_bert(folder)
+    (folder / "modules.json").unlink()
+    pick = np.random.default_rng(5)
+    weights = load_file(folder / "model.safetensors")
+    for name, shape in (
+        ("pooler.dense.weight", (32, 32)),
+        ("pooler.dense.bias", (32,)),
+        ("classifier.weight", (labels, 32)),
+        ("classifier.bias", (labels,)),
+    ):
+        weights[name] = pick.normal(0, 0.3, shape).astype(np.float32)
+    if damaged:
+        weights["embeddings.word_embeddings.weight"][WORDS.index("w59")] = 3e38
+    save_file(weights, folder / "model.safetensors")
+    named = {str(index): f"label {index}" for index in range(labels)}
+    marked = {"architectures": ["BertForSequenceClassification"], "id2label": named}
+    write_json(folder / "config.json", {**SMALL, **marked})
+    return folder
+
+
 def write_net(
     folder: Path, net: Any, *, pooling: str = "mean", normalise: bool = False, longest: int = 64
 ) -> Path:

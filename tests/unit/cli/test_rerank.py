@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from likewise.cli import main
 from likewise.runtime.service import load
-from tests.conformance.tiny import SMALL, write_bert, write_json
+from tests.conformance.tiny import write_bert, write_cross_encoder
 
 Run = Callable[..., tuple[int, str, str]]
 TEXTS = ["w1 w2", "w3", "w4 w5 w6", "w3"]
@@ -32,24 +31,8 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 @pytest.fixture(scope="module")
 def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT with one label, whose pair template is that of its tokenizer file."""
-    from safetensors.numpy import load_file, save_file
-
-    folder = write_bert(tmp_path_factory.mktemp("models") / "reranker")
-    (folder / "modules.json").unlink()
-    pick = np.random.default_rng(5)
-    weights = load_file(folder / "model.safetensors")
-    for name, shape in (
-        ("bert.pooler.dense.weight", (32, 32)),
-        ("bert.pooler.dense.bias", (32,)),
-        ("classifier.weight", (1, 32)),
-        ("classifier.bias", (1,)),
-    ):
-        weights[name.removeprefix("bert.")] = pick.normal(0, 0.3, shape).astype(np.float32)
-    save_file(weights, folder / "model.safetensors")
-    marked = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
-    write_json(folder / "config.json", {**SMALL, **marked})
-    return folder
+    """A tiny cross-encoder."""
+    return write_cross_encoder(tmp_path_factory.mktemp("models") / "reranker")
 
 
 def test_texts_come_out_best_first(run: Run, reranker: Path) -> None:
