@@ -14,7 +14,7 @@ from likewise.engines.batch import PackedBatch
 from likewise.nets.ops import Alibi, Attention, HeadNorm, Relative, Rotary
 
 LENGTHS = (1, 2, 3, 7, 20, 64, 33, 33, 4)
-LONGEST = 64
+LONGEST = 320
 PICK = np.random.default_rng(0)
 
 
@@ -57,7 +57,7 @@ def by_openvino(build: Build, batch: PackedBatch, states: Any) -> Any:
     """What OpenVINO computes in f32."""
     from likewise.engines.openvino_ops import OpenVinoOps
     from likewise.engines.quiet import opset, ov
-    from likewise.engines.spread import Spread, rounded_length
+    from likewise.engines.spread import feed, rounded_length
 
     ops = OpenVinoOps(WEIGHTS, longest=rounded_length(LONGEST))  # type: ignore[arg-type]
     entry = opset.parameter([-1, states.shape[1]], np.float32)
@@ -65,10 +65,10 @@ def by_openvino(build: Build, batch: PackedBatch, states: Any) -> Any:
     graph = ov.Model([made], [entry, *ops.inputs.values()], "test")
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     request = ov.Core().compile_model(graph, "CPU", settings).create_infer_request()
-    spread = Spread.of(batch)
-    padded = np.zeros((len(spread.ids), states.shape[1]), np.float32)
+    (ids,) = feed(batch, ["ids"])
+    padded = np.zeros((len(ids), states.shape[1]), np.float32)
     padded[: batch.tokens] = states
-    found = request.infer([padded, *(getattr(spread, name) for name in ops.inputs)])[0]
+    found = request.infer([padded, *feed(batch, ops.inputs)])[0]
     return np.array(found)
 
 
@@ -163,9 +163,31 @@ def test_tokens_that_nothing_looks_at(run: Any, name: str) -> None:
     assert close(ours, attention(qkv, KINDS[name], attended))
 
 
-def attention(qkv: Any, how: Attention, attended: Any = LENGTHS) -> Any:
+FAR = (300, 1, 129, 64, 257)
+NEAR: Mapping[str, Attention] = {
+    "window": replace(PLAIN, window=3),
+    "as wide as a block": replace(PLAIN, window=64, rotary=ROTARY),
+    "wider": replace(PLAIN, window=70, kv_heads=3),
+    "as wide as a text": replace(PLAIN, window=299),
+    "causal": replace(PLAIN, window=20, causal=True, rotary=ROTARY, norm=NORM),
+    "causal, wide": replace(PLAIN, window=100, causal=True),
+}
+
+
+@pytest.mark.parametrize("expanded", [False, True])
+@pytest.mark.parametrize("how", NEAR.values(), ids=list(NEAR))
+def test_windows_in_long_texts(run: Any, how: Attention, expanded: bool) -> None:
+    attended = [max(1, length - 3 * expanded) for length in FAR]
+    batch = PackedBatch.of([[1] * n for n in FAR], attended=attended if expanded else None)
+    width = (how.heads + 2 * how.groups) * how.width
+    qkv = np.random.default_rng(2).normal(size=(sum(FAR), width)).astype(np.float32)
+    ours = run(lambda ops, x: ops.attention(x, how), batch, qkv)
+    assert close(ours, attention(qkv, how, attended, lengths=FAR))
+
+
+def attention(qkv: Any, how: Attention, attended: Any = LENGTHS, *, lengths: Any = LENGTHS) -> Any:
     """Text by text, head by head, in float64."""
-    texts = np.split(qkv.astype(np.float64), np.cumsum(LENGTHS)[:-1])
+    texts = np.split(qkv.astype(np.float64), np.cumsum(lengths)[:-1])
     return np.concatenate([_text(one, how, n) for one, n in zip(texts, attended, strict=True)])
 
 

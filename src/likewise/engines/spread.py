@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,6 +20,30 @@ if TYPE_CHECKING:
 _TOKEN_STEPS = ((32, 4), (64, 8), (1024, 16), (1 << 31, 64))
 _LENGTH_STEPS = ((32, 4), (64, 8), (256, 16), (1 << 31, 32))
 _TEXT_STEPS = ((4, 1), (32, 4), (1 << 31, 8))
+# Queries of one block where tokens see only what is near: few enough that little is looked at in
+# vain, and enough that the keys beside them are worth fetching.
+_LEAST_BLOCK, _LARGEST_BLOCK = 64, 512
+# Nobody is so far away; twice as much still fits into 32 bits.
+_NOWHERE = 1 << 29
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """What a graph asks for where tokens see only those at most `window` places away.
+
+    In R rectangles of Q queries and K keys: `queries` [R, Q] and `keys` [R, K], the tokens;
+    `starts` [R, Q] (or [R, 1], where every query sees every key) and `ends` [R, K], their places;
+    `back` [T], each token's slot among the flattened queries.
+    """
+
+    window: int
+    causal: bool
+    """Whether tokens after it are hidden, too."""
+    part: Literal["queries", "keys", "starts", "ends", "back"]
+
+
+Entry = str | Near
+"""What a graph asks for: a field of `Spread` by name, or what is near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +106,74 @@ class Spread:
         )
 
 
+def feed(batch: PackedBatch, entries: Iterable[Entry]) -> list[Any]:
+    """The arrays that a graph asks for, in its order."""
+    spread = Spread.of(batch)
+    near: dict[tuple[int, bool], dict[str, Ints]] = {}
+    arrays = []
+    for entry in entries:
+        if isinstance(entry, str):
+            arrays.append(getattr(spread, entry))
+            continue
+        key = (entry.window, entry.causal)
+        if key not in near:
+            near[key] = _near(batch, spread, *key)
+        arrays.append(near[key][entry.part])
+    return arrays
+
+
+def _near(batch: PackedBatch, spread: Spread, window: int, causal: bool) -> dict[str, Ints]:
+    """The parts of `Near`: texts cut into blocks, or left whole where that would save nothing."""
+    block = min(max(window, _LEAST_BLOCK), _LARGEST_BLOCK)
+    length = len(spread.places)
+    after = 0 if causal else window
+    if length <= block + window + after:
+        return _whole(spread, window, causal)
+    counts = np.diff(batch.cumulative)
+    seen = counts if batch.attended is None else batch.attended
+    blocks = -(-counts // block)
+    rows = rounded(int(blocks.sum()), _TEXT_STEPS)
+    first_block = np.zeros(len(blocks), np.int32)
+    np.cumsum(blocks[:-1], out=first_block[1:])
+    text = np.repeat(np.arange(len(blocks), dtype=np.int32), blocks)
+    start = (np.arange(len(text), dtype=np.int32) - first_block[text])[:, None] * np.int32(block)
+    first = batch.cumulative[:-1][text][:, None]
+    starts = start + np.arange(block, dtype=np.int32)
+    ends = start + np.arange(-window, block + after, dtype=np.int32)
+    is_there = (ends >= 0) & (ends < seen[text][:, None])
+    text_of = np.repeat(np.arange(len(blocks), dtype=np.int32), counts)
+    return {
+        "queries": _rows(
+            np.where(starts < counts[text][:, None], first + starts, np.int32(0)), rows, 0
+        ),
+        "keys": _rows(np.where(is_there, first + ends, np.int32(0)), rows, 0),
+        "starts": _rows(starts.astype(np.int32), rows, 0),
+        "ends": _rows(np.where(is_there, ends, np.int32(_NOWHERE)), rows, _NOWHERE),
+        "back": _padded(
+            first_block[text_of] * np.int32(block) + batch.positions, len(spread.positions)
+        ),
+    }
+
+
+def _whole(spread: Spread, window: int, causal: bool) -> dict[str, Ints]:
+    """Each text's tokens look at all of it, as far as they see."""
+    length = len(spread.places)
+    is_there = spread.mask > 0
+    if length <= window + 1 and not causal:
+        starts = np.zeros((len(is_there), 1), np.int32)
+        ends = np.where(is_there, np.int32(0), np.int32(_NOWHERE))
+    else:
+        starts = np.broadcast_to(spread.places, is_there.shape)
+        ends = np.where(is_there, spread.places, np.int32(_NOWHERE))
+    return {
+        "queries": spread.slots,
+        "keys": spread.slots,
+        "starts": np.ascontiguousarray(starts),
+        "ends": ends,
+        "back": spread.back,
+    }
+
+
 def rounded(size: int, steps: tuple[tuple[int, int], ...]) -> int:
     """`size` rounded up to a multiple of the step for sizes like it."""
     step = next(step for limit, step in steps if size <= limit)
@@ -109,6 +202,13 @@ def _beginnings(batch: PackedBatch, counts: Ints) -> Ints:
     if batch.prompts is None:
         return first
     return np.where(batch.prompts < counts, first + batch.prompts, first)
+
+
+def _rows(values: Ints, count: int, fill: int) -> Ints:
+    """`values` with as many rows as asked, the further ones full of `fill`."""
+    padded = np.full((count, values.shape[1]), fill, np.int32)
+    padded[: len(values)] = values
+    return padded
 
 
 def _padded(values: Ints, size: int) -> Ints:

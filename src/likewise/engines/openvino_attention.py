@@ -1,0 +1,193 @@
+"""Attention as nodes of an OpenVINO graph: tokens laid out in rectangles, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from likewise.engines.angles import relative_bias, turns
+from likewise.engines.openvino_nodes import MASKED, Nodes, float_, int_, ints
+from likewise.engines.quiet import opset
+from likewise.engines.spread import Near
+from likewise.nets.ops import Alibi, Attention, Rotary
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where attention finds its tokens: R rectangles of Q queries that look at K keys."""
+
+    queries: Any
+    """[R, Q]: tokens."""
+    keys: Any
+    """[R, K]: tokens."""
+    back: Any
+    """[tokens]: each one's slot among the flattened queries."""
+
+
+class AttentionNodes(Nodes):
+    """Writes attention."""
+
+    def attention(self, qkv: Any, how: Attention) -> Any:
+        """Spread to [texts, heads, length, head], attend, and gather the tokens back."""
+        heads, groups, width = how.heads, how.groups, how.width
+        layout = self._layout(how)
+        query, key, value = self._parts(qkv, how, layout)
+        if groups != heads:
+            key, value = (_repeated(x, groups, heads // groups, width) for x in (key, value))
+        scale = None if how.scale is None else float_(how.scale)
+        context = opset.scaled_dot_product_attention(
+            query, key, value, self._attention_mask(how), scale, _is_plainly_causal(how)
+        )
+        joined = opset.transpose(context, ints(0, 2, 1, 3))
+        flat = opset.reshape(joined, ints(-1, heads * width), False)
+        return opset.gather(flat, layout.back, int_(0))
+
+    def _layout(self, how: Attention) -> _Layout:
+        if how.window is None:
+            slots = self._slots()
+            return _Layout(slots, slots, self._indices("back"))
+        queries, keys, back = (
+            Near(how.window, how.causal, part) for part in ("queries", "keys", "back")
+        )
+        return _Layout(self._indices(queries, 2), self._indices(keys, 2), self._indices(back))
+
+    def _parts(self, qkv: Any, how: Attention, layout: _Layout) -> list[Any]:
+        """Queries, keys and values, each [rectangles, heads, length, width]."""
+        counts = (how.heads, how.groups, how.groups)
+        if how.norm is None and how.rotary is None and how.window is None:
+            # One look-up for all three.
+            spread = opset.gather(qkv, layout.queries, int_(0))
+            split = opset.reshape(spread, ints(0, 0, sum(counts), how.width), True)
+            turned = opset.transpose(split, ints(0, 2, 1, 3))
+            return list(opset.variadic_split(turned, int_(1), ints(*counts)).outputs())
+        # Before tokens are laid out: afterwards a key may be there several times.
+        apart = opset.reshape(qkv, ints(0, sum(counts), how.width), True)
+        query, key, value = opset.variadic_split(apart, int_(1), ints(*counts)).outputs()
+        norm = how.norm
+        if norm is not None:
+            query, key = (
+                self.rms_norm(x, name, epsilon=norm.epsilon, offset=norm.offset)
+                for x, name in ((query, norm.query), (key, norm.key))
+            )
+        if how.rotary is not None:
+            query, key = (self._turned(x, how.rotary, how.width) for x in (query, key))
+        places = ((query, layout.queries), (key, layout.keys), (value, layout.keys))
+        return [
+            opset.transpose(opset.gather(x, where, int_(0)), ints(0, 2, 1, 3))
+            for x, where in places
+        ]
+
+    def _slots(self) -> Any:
+        return self._indices("slots", 2)
+
+    def _places(self) -> Any:
+        return self._indices("places")
+
+    def _turned(self, x: Any, rotary: Rotary, width: int) -> Any:
+        """`x` [tokens, heads, width] with its first numbers turned by their place."""
+        cos, sin = self._once(("turns", rotary), lambda: self._turns(rotary))
+        turning = 2 * len(rotary.frequencies)
+        rest: Any = None
+        if turning < width:
+            x, rest = opset.variadic_split(x, int_(2), ints(turning, width - turning)).outputs()
+        half = turning // 2
+        if rotary.interleaved:
+            pairs = opset.reshape(x, ints(0, 0, half, 2), True)
+            even, odd = opset.variadic_split(pairs, int_(3), ints(1, 1)).outputs()
+            partner = opset.concat([opset.negative(odd), even], 3)
+            partner = opset.reshape(partner, ints(0, 0, turning), True)
+        else:
+            front, back = opset.variadic_split(x, int_(2), ints(half, half)).outputs()
+            partner = opset.concat([opset.negative(back), front], 2)
+        y = opset.add(opset.multiply(x, cos), opset.multiply(partner, sin))
+        return y if rest is None else opset.concat([y, rest], 2)
+
+    def _turns(self, rotary: Rotary) -> tuple[Any, Any]:
+        # From tables: an engine that computes in bf16 would round the angles themselves.
+        tables = turns(rotary, self._longest)
+        places = self._indices("positions")
+        cos, sin = (opset.gather(self._constant(t), places, int_(0)) for t in tables)
+        return opset.unsqueeze(cos, ints(1)), opset.unsqueeze(sin, ints(1))
+
+    def _attention_mask(self, how: Attention) -> Any:
+        """What is added to the scores: [texts, 1, 1, length], or as wide as it needs to be."""
+        if _is_plainly_causal(how):
+            return None
+        assert how.window is None or how.bias is None, "near, and by distance: this is a bug"
+        if how.window is not None:
+            window, causal = how.window, how.causal
+            mask = self._once(("near", window, causal), lambda: self._near(window, causal))
+        else:
+            mask = self._once("padding", self._padding)
+            if how.causal:
+                mask = self._once("causal", lambda: opset.add(mask, self._causal()))
+        if how.bias is not None:
+            key = ("bias", how.bias, how.causal, how.window)
+            mask = self._once(key, lambda: opset.add(mask, self._distance_bias(how)))
+        return mask
+
+    def _padding(self) -> Any:
+        empty = opset.subtract(float_(1), self._input("mask", [-1, -1], np.float32))
+        return opset.unsqueeze(opset.multiply(empty, float_(MASKED)), ints(1, 2))
+
+    def _near(self, window: int, causal: bool) -> Any:
+        """[rectangles, 1, queries, keys]; what isn't there is as far as can be."""
+        after = self._after(window, causal)
+        hidden = opset.greater(opset.abs(after), int_(window))
+        if causal:
+            hidden = opset.logical_or(hidden, opset.greater(after, int_(0)))
+        return opset.unsqueeze(opset.select(hidden, float_(MASKED), float_(0)), ints(1))
+
+    def _after(self, window: int, causal: bool) -> Any:
+        """How far each key lies after each query: int [rectangles, queries, keys]."""
+        start, end = (self._indices(Near(window, causal, part), 2) for part in ("starts", "ends"))
+        return opset.subtract(opset.unsqueeze(end, ints(1)), opset.unsqueeze(start, ints(2)))
+
+    def _distances(self) -> Any:
+        """How far each key lies after each query: int [length, length]."""
+        places = self._places()
+        return self._once(
+            "distances",
+            lambda: opset.subtract(
+                opset.unsqueeze(places, ints(0)), opset.unsqueeze(places, ints(1))
+            ),
+        )
+
+    def _causal(self) -> Any:
+        hidden = opset.greater(self._distances(), int_(0))
+        return opset.unsqueeze(opset.select(hidden, float_(MASKED), float_(0)), ints(0, 1))
+
+    def _distance_bias(self, how: Attention) -> Any:
+        bias = how.bias
+        if isinstance(bias, Alibi):
+            slopes = np.array(bias.slopes, np.float32).reshape(1, -1, 1, 1)
+            far = opset.convert(opset.abs(self._distances()), np.float32)
+            return opset.multiply(opset.unsqueeze(far, ints(0, 1)), self._constant(-slopes))
+        assert bias is not None
+        table = relative_bias(bias, self._weights[bias.table], self._longest)
+        index = opset.add(self._distances(), int_(self._longest - 1))
+        found = opset.gather(self._constant(table), index, int_(1))
+        return opset.unsqueeze(found, ints(0))
+
+
+def _is_plainly_causal(how: Attention) -> bool:
+    # Padding comes after a text's own tokens: none of them looks that far.
+    return how.causal and how.window is None and how.bias is None
+
+
+def _repeated(x: Any, groups: int, times: int, width: int) -> Any:
+    """Each of the `groups` heads of `x` [texts, groups, length, width], `times` over."""
+    apart = opset.unsqueeze(x, ints(2))
+    spread = opset.tile(apart, ints(1, 1, times, 1, 1))
+    shape = opset.concat(
+        [
+            ints(0),
+            ints(groups * times),
+            opset.gather(opset.shape_of(x, "i32"), ints(2), int_(0)),
+            ints(width),
+        ],
+        0,
+    )
+    return opset.reshape(spread, shape, True)
