@@ -65,6 +65,20 @@ class PackedBatch:
         places = positions.astype(np.int32)
         return cls(ids, cumulative, places, int(lengths.max()), kinds, left_out, seen)
 
+    def part(self, start: int, stop: int) -> PackedBatch:
+        """The texts `start` to `stop` alone; at least one."""
+        tokens, texts = slice(*self.cumulative[[start, stop]]), slice(start, stop)
+        cumulative = self.cumulative[start : stop + 1] - self.cumulative[start]
+        return PackedBatch(
+            ids=self.ids[tokens],
+            cumulative=cumulative,
+            positions=self.positions[tokens],
+            max_length=int(np.diff(cumulative).max()),
+            types=None if self.types is None else self.types[tokens],
+            prompts=None if self.prompts is None else self.prompts[texts],
+            attended=None if self.attended is None else self.attended[texts],
+        )
+
     @property
     def tokens(self) -> int:
         """How many tokens there are in all."""

@@ -9,6 +9,7 @@ import torch
 
 from likewise.base.errors import ModelUnsupported, SettingsError
 from likewise.base.precision import profile
+from likewise.engines.heads import budget
 
 if TYPE_CHECKING:
     from likewise.models.card import ModelCard
@@ -89,7 +90,7 @@ def use_full_f32() -> None:
 def budget_tokens(card: ModelCard, devices: Sequence[torch.device]) -> int:
     """Tokens of a batch that keep these devices busy and fit into their free memory."""
     if devices[0].type == "cpu":
-        return CPU_BUDGET
+        return budget(card, CPU_BUDGET)
     free = min(
         (torch.cuda.mem_get_info(one)[0] for one in devices if one.type == "cuda"), default=0
     )

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from likewise.base.errors import EngineError
@@ -109,10 +110,9 @@ class TorchPackedEngine:
                 )
             try:
                 with torch.inference_mode():
-                    found = runner(batch)
+                    return _run(runner, batch)
             except RuntimeError as failed:
                 raise EngineError(f"torch failed on {batch.tokens} tokens: {failed}") from failed
-            return {name: _rows(name, value, batch) for name, value in found.items()}
 
         return forward
 
@@ -167,6 +167,23 @@ class TorchPackedEngine:
         self._turn = itertools.cycle(())
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _run(runner: Runner, batch: PackedBatch) -> Outputs:
+    """What `batch` gives; by halves where another program has taken the memory for the whole."""
+    try:
+        found = runner(batch)
+    except torch.cuda.OutOfMemoryError as full:
+        if batch.texts == 1:
+            raise
+        _log.warning(fields("out of memory", tokens=batch.tokens, why=full))
+    else:
+        return {name: _rows(name, value, batch) for name, value in found.items()}
+    # Outside of the handler, whose traceback would keep what was computed so far.
+    torch.cuda.empty_cache()
+    half = batch.texts // 2
+    first, second = (_run(runner, batch.part(*ends)) for ends in ((0, half), (half, batch.texts)))
+    return {name: np.concatenate([first[name], second[name]]) for name in first}
 
 
 def _rows(name: Output, value: torch.Tensor, batch: PackedBatch) -> Vectors:

@@ -252,6 +252,37 @@ def test_large_weights_come_over_in_blocks(folder: Path, monkeypatch: pytest.Mon
     assert np.array_equal(vectors(engine(folder, precision="fast")), whole)
 
 
+class Full:
+    """A runner on a device that another program fills: it has room for so many tokens."""
+
+    def __init__(self, runner: Any, room: int) -> None:
+        self.runner, self.room, self.sizes = runner, room, list[int]()
+
+    def __call__(self, batch: PackedBatch) -> Any:
+        import torch
+
+        self.sizes.append(batch.tokens)
+        if batch.tokens > self.room:
+            raise torch.cuda.OutOfMemoryError("full")
+        return self.runner(batch)
+
+
+def test_a_batch_that_finds_no_memory_is_halved(folder: Path) -> None:
+    import torch
+
+    from likewise.engines.torch_packed import _run
+
+    made = engine(folder)
+    batch = PackedBatch.of(texts(), prompts=[1] * len(texts()))
+    full = Full(made._runner(made._replicas[0]), room=70)
+    with torch.inference_mode():
+        found: Any = _run(full, batch)["vectors"]  # type: ignore[arg-type]
+    assert full.sizes[0] == batch.tokens and len(full.sizes) > 3
+    assert np.abs(found - vectors(made, batch)).max() < 1e-6
+    with pytest.raises(torch.cuda.OutOfMemoryError), torch.inference_mode():
+        _run(Full(full.runner, room=63), batch)  # type: ignore[arg-type]
+
+
 # --- imports -------------------------------------------------------------------------------------
 
 BLOCKER = """
