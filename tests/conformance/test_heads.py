@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likewise.base.errors import ModelCorrupt, ModelUnsupported
 from likewise.engines.names import PACKED
 from likewise.nets.names import NETS
 from likewise.runtime.service import Service, load
@@ -262,3 +263,18 @@ def test_an_untied_decoder_is_the_files_own(opened: Open, tmp_path: Path) -> Non
     write_splade(folder, "bert", pooling_strategy="max")
     write_transformer(folder, "bert", "MaskedLM", tie_word_embeddings=False)
     assert_sparse_as_theirs(opened(folder), folder)
+
+
+def test_a_pair_that_ends_in_padding_is_refused(opened: Open, tmp_path: Path) -> None:
+    """transformers scores decoders at the last token that isn't padding."""
+    write_transformer(tmp_path, "llama", "SequenceClassification", num_labels=1, pad_token_id=3)
+    write_tokenizer(tmp_path)
+    with pytest.raises(ModelUnsupported, match="ends every pair with token 3"):
+        opened(tmp_path)
+
+
+def test_types_that_the_model_has_not_are_damage(opened: Open, tmp_path: Path) -> None:
+    write_transformer(tmp_path, "bert", "SequenceClassification", num_labels=1, type_vocab_size=1)
+    write_tokenizer(tmp_path, model_input_names=["input_ids", "token_type_ids"])
+    with pytest.raises(ModelCorrupt, match="token type 1, and the model has only 1"):
+        opened(tmp_path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import InputError, ModelCorrupt
+from likewise.base.errors import InputError, ModelCorrupt, ModelUnsupported
 from likewise.models.parts import read_json
 from likewise.models.tokenize import Encoded
 
@@ -31,7 +31,12 @@ class PairTokenizer:
     """Encodes pairs for one model. Safe to use from several threads."""
 
     def __init__(self, card: ModelCard, head: Scores, tokenizer: Tokenizer) -> None:
-        """Raises `ModelCorrupt` when the tokenizer gives types that the model hasn't got."""
+        """Try the tokenizer on a pair.
+
+        Raises:
+            ModelCorrupt: it gives token types that the model hasn't got.
+            ModelUnsupported: it ends a pair with what counts as padding.
+        """
         settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
         self._inner: tokenizers.Tokenizer = tokenizer.inner
         self._limit = card.max_tokens
@@ -39,6 +44,12 @@ class PairTokenizer:
         self._cuts_left = settings.get("truncation_side") == "left"
         self._has_types = _has_types(settings, card.architecture)
         probe = self.encode([("a", "b")])[0]
+        padding = card.config.get("pad_token_id")
+        if padding is not None and probe.ids[-1] == padding:
+            raise ModelUnsupported(
+                f"{card.transformer}: the tokenizer ends every pair with token {padding}, which is "
+                "pad_token_id: transformers takes it for padding and scores the token before it"
+            )
         types = int(card.config.get("type_vocab_size", 2))
         highest = 0 if probe.types is None else int(probe.types.max(initial=0))
         if card.architecture in _TYPED and types and highest >= types:
