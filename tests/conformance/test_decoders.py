@@ -162,3 +162,35 @@ def test_random_decoders_match_transformers(
     assert np.abs(ours - theirs).max() < 2e-4 * np.abs(theirs).max()
     alone = np.concatenate([forward(PackedBatch.of([ids]))["vectors"] for ids in batch])
     assert np.abs(alone - ours).max() < 2e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+@pytest.mark.parametrize("changes", [{}, {"hidden_size": 128, "intermediate_size": 600}])
+def test_weights_in_16_bits_are_taken_as_they_are(
+    make: Any, tmp_path: Path, kind: str, changes: dict[str, Any]
+) -> None:
+    import torch
+    from transformers import AutoModel
+
+    net = build("qwen2", {"head_dim": 6, **changes}).to(getattr(torch, kind))
+    folder = write_net(tmp_path / "model", net, pooling="lasttoken", longest=LONGEST)
+    batch = texts((1, 7, 19))
+    ours = make(folder).stream()(PackedBatch.of(batch))["vectors"]
+    # Read anew: `to` has rounded the rotary frequencies as well.
+    net = AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    theirs = last_states(net.eval(), batch)
+    assert worst_cosine_distance(ours, theirs) < 1e-6
+    assert np.abs(ours - theirs).max() < 2e-4 * np.abs(theirs).max()
+
+
+def test_large_matrices_are_multiplied_one_by_one(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from likewise.engines import openvino_ops
+
+    net = build("qwen3", {"attention_bias": True})
+    folder = write_net(tmp_path / "model", net, pooling="lasttoken", longest=LONGEST)
+    monkeypatch.setattr(openvino_ops, "LARGE", 1)
+    batch = texts((1, 7, 19))
+    ours = make(folder).stream()(PackedBatch.of(batch))["vectors"]
+    assert worst_cosine_distance(ours, last_states(net, batch)) < 1e-6

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import mmap
-import os
-import tempfile
-import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import EngineError
 from likewise.engines.openvino_ops import OpenVinoOps
 from likewise.engines.quiet import opset, ov
 
@@ -20,7 +14,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from likewise.base.types import Vectors
-    from likewise.models.weights import Weights
 
     Bytes = npt.NDArray[np.int8]
 
@@ -46,17 +39,6 @@ class Int8Ops(OpenVinoOps):
     weights: it keeps the int8 and multiplies inside the product.
     """
 
-    def __init__(self, weights: Weights, *, longest: int) -> None:
-        super().__init__(weights, longest=longest)
-        # A byte a number, of which even the smallest takes two, and what is lost at edges of pages.
-        sizes = [path.stat().st_size for path in weights.files]
-        self._spill = Spill(sum(sizes) + mmap.PAGESIZE)
-
-    def release(self) -> None:
-        """Let pages of weights go."""
-        super().release()
-        self._spill.release()
-
     def embedding(self, table: str, indices: Any) -> Any:
         """Rows of a weight."""
         matrix = self._weights[table]
@@ -78,51 +60,14 @@ class Int8Ops(OpenVinoOps):
         unpacked = opset.multiply(opset.convert(values, np.float32), scales)
         return opset.reshape(unpacked, opset.constant([0, -1], np.int32), True)
 
-    def _stay(self, names: Sequence[str]) -> bool:
-        del names
-        return False
+    def _products(self, x: Any, names: Sequence[str]) -> Any:
+        matrix = self._matrix([self._weights[name] for name in names], key=" ".join(names))
+        return opset.matmul(x, matrix, False, True)
 
     def _quantised(self, parts: Sequence[Vectors]) -> tuple[Any, Any]:
-        values, scales = quantise(parts, self._spill.empty)
+        values, scales = quantise(parts, self.spill.empty)
         self.release()
         return ov.op.Constant(values, shared_memory=True), ov.op.Constant(scales)
-
-
-class Spill:
-    """Room for int8 numbers in a file without a name, from which memory can be let go.
-
-    OpenVINO keeps the graph's constants beside the copies that it lays out for its products, for
-    as long as it runs; in a mapped file the ones that nobody reads take no memory.
-    """
-
-    def __init__(self, most: int) -> None:
-        """Room for `most` bytes; the file takes what is used of it."""
-        self._file = tempfile.TemporaryFile(prefix="likewise-")
-        weakref.finalize(self, self._file.close)
-        self._file.truncate(most)
-        self._mapped = mmap.mmap(self._file.fileno(), most)
-        self._used = 0
-
-    def empty(self, shape: tuple[int, ...]) -> Bytes:
-        """An array of `shape` whose numbers are to be set.
-
-        Raises:
-            EngineError: the disk is full.
-        """
-        start, count = self._used, math.prod(shape)
-        try:
-            # A hole in the file that can't be filled later would kill the process.
-            os.posix_fallocate(self._file.fileno(), start, count)
-        except OSError as full:
-            raise EngineError(
-                f"int8 weights need {count} bytes more in {tempfile.gettempdir()}: {full.strerror}"
-            ) from full
-        self._used += -(-count // mmap.PAGESIZE) * mmap.PAGESIZE
-        return np.frombuffer(self._mapped, np.int8, count, start).reshape(shape)
-
-    def release(self) -> None:
-        """Let the pages go from memory; they come back from the file when they are read."""
-        self._mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def quantise(

@@ -14,14 +14,16 @@ from likewise.engines.graph import trace
 from likewise.engines.heads import budget
 from likewise.engines.int8 import GROUP, Int8Ops, quantises_activations
 from likewise.engines.openvino_ops import SHORTEST, OpenVinoOps
+from likewise.engines.openvino_weights import letting_go
 from likewise.engines.quiet import ov
-from likewise.engines.spread import Spread, rounded_length, token_sizes
+from likewise.engines.spread import feed, rounded_length, token_sizes
 from likewise.engines.threads import available_threads
 
 if TYPE_CHECKING:
     from likewise.base.precision import Precision
     from likewise.base.types import Vectors
     from likewise.engines.batch import Forward, Output, Outputs, PackedBatch
+    from likewise.engines.spread import Entry
     from likewise.models.card import ModelCard
     from likewise.models.weights import Weights
 
@@ -59,12 +61,12 @@ class OpenVinoEngine:
         self._unit = card.of_length_one if self.precision != "f32" else ()
         graph, self._inputs, self._outputs, ops = self._build(card)
         try:
-            self._compiled: Any = core.compile_model(graph, "CPU", self._settings())
+            with letting_go(ops.release):
+                self._compiled: Any = core.compile_model(graph, "CPU", self._settings())
         except RuntimeError as refused:
             raise EngineError(f"OpenVINO can't compile {card.folder}: {refused}") from refused
         # The graph's constants look into the files of its weights for as long as it runs.
         self._held: OpenVinoOps | None = ops
-        ops.release()
 
     def stream(self) -> Forward:
         """A function that computes batches, one at a time."""
@@ -75,10 +77,9 @@ class OpenVinoEngine:
 
         def forward(batch: PackedBatch) -> Outputs:
             nonlocal runs
-            spread = Spread.of(batch)
-            feed = [getattr(spread, name) for name in self._inputs]
+            arrays = feed(batch, self._inputs)
             try:
-                found = request.infer(feed, share_inputs=True, share_outputs=True)
+                found = request.infer(arrays, share_inputs=True, share_outputs=True)
             except RuntimeError as failed:
                 raise EngineError(f"OpenVINO failed on {batch.tokens} tokens: {failed}") from failed
             runs += 1
@@ -122,8 +123,8 @@ class Built(NamedTuple):
     """A graph to be compiled."""
 
     graph: Any
-    inputs: tuple[str, ...]
-    """Fields of `Spread` that it takes, in order."""
+    inputs: tuple[Entry, ...]
+    """What it takes, in order."""
     outputs: tuple[Output, ...]
     ops: OpenVinoOps
     """What holds the weights that its constants look into."""

@@ -207,6 +207,10 @@ class Weights:
         )
         return raw.reshape(entry.shape) if raw.flags.aligned else None
 
+    def is_mapped(self, name: str) -> bool:
+        """Whether reading a tensor gives a view of its file, not a copy in float32."""
+        return self._entries[name].dtype == "F32" and name not in self._changes
+
     def size(self, name: str) -> int:
         """How many numbers a tensor has."""
         return int(np.prod(self._entries[name].shape, dtype=np.int64))

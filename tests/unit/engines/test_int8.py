@@ -12,8 +12,9 @@ import pytest
 from likewise.base.errors import EngineError
 from likewise.engines import int8
 from likewise.engines.batch import PackedBatch
-from likewise.engines.int8 import GROUP, Spill, quantise
+from likewise.engines.int8 import GROUP, quantise
 from likewise.engines.openvino import OpenVinoEngine, build
+from likewise.engines.spill import Spill
 from likewise.models.card import read_card
 from tests.conformance.tiny import write_bert
 
