@@ -66,8 +66,10 @@ def prepare(card: ModelCard) -> tuple[Net, Weights]:
         ModelUnsupported: the architecture isn't written here.
         ModelCorrupt: the weights don't fit the configuration.
     """
-    kind = resolve(card.architecture, NETS, what="architecture", error=ModelUnsupported)
-    net: Any = kind.read(card.config, where=str(card.base / "config.json"))
+    where = str(card.base / "config.json")
+    what = f"architecture in {where}:"
+    kind = resolve(card.architecture, NETS, what=what, error=ModelUnsupported)
+    net: Any = kind.read(card.config, where=where)
     weights = open_weights(card.base).without_prefix(net.probe, net.prefixes)
     weights = weights.respelled(partial(respelled, card.architecture))
     if card.adapter is not None:

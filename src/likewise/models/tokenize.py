@@ -57,6 +57,8 @@ class Tokenizer:
             _lower(self._inner)
         self.max_tokens = card.max_tokens
         self.vocabulary = self._inner.get_vocab_size(with_added_tokens=True)
+        rows = card.config.get("vocab_size")
+        self._rows = rows if isinstance(rows, int) else self.vocabulary
         self._head, self._tail = _around(self._inner)
         self._specials = {
             index
@@ -66,6 +68,12 @@ class Tokenizer:
         settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
         self._cuts_front = settings.get("truncation_side") == "left"
         self._prompt_lengths: dict[str, int] = {}
+        highest = max([*self._head, *self._tail], default=-1)
+        if highest >= self._rows:
+            raise ModelCorrupt(
+                f"{card.tokenizer}: the tokenizer gives every text the token id {highest}, and "
+                f"the model has only {self._rows} (vocab_size)"
+            )
         if self.max_tokens <= len(self._head) + len(self._tail):
             raise ModelCorrupt(
                 f"{card.transformer}: a limit of {self.max_tokens} tokens leaves no room for text"
@@ -183,6 +191,13 @@ class Tokenizer:
         if not len(ids):
             raise InputError(
                 f"input {index} is empty: this model's tokenizer gives it no tokens", param="input"
+            )
+        # Some tokenizers know more tokens than the model has vectors for.
+        if ids.max() >= self._rows:
+            raise InputError(
+                f"input {index} has the token {self._inner.id_to_token(int(ids.max()))!r}, for "
+                f"which this model has no vector: its {self._rows} end before it",
+                param="input",
             )
         total = len(ids)
         if total > self.max_tokens and self._cuts_front:

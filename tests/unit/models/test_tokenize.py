@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound
 from likewise.models.card import read_card
 from likewise.models.tokenize import Tokenizer
-from tests.conformance.tiny import write_bert, write_json
+from tests.conformance.tiny import SMALL, write_bert, write_json
 
 
 @pytest.fixture
@@ -71,6 +72,39 @@ def test_token_ids(tokenizer: Tokenizer) -> None:
 def test_bad_inputs_are_named(tokenizer: Tokenizer, inputs: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         tokenizer.encode_inputs(inputs, first=10)
+
+
+def test_tokens_that_the_model_has_no_vectors_for(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "model")
+    write_json(folder / "config.json", {**SMALL, "vocab_size": 40})
+    short = Tokenizer(read_card(folder))
+    assert short.encode(["w35"])[0].ids.tolist() == [2, 39, 3]
+    with pytest.raises(InputError, match="input 1 has the token 'w36', for which this model has"):
+        short.encode(["w1", "w36"])
+
+
+def test_texts_without_tokens_are_named(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "model")
+    inner = json.loads((folder / "tokenizer.json").read_text())
+    write_json(folder / "tokenizer.json", {**inner, "post_processor": None})
+    with pytest.raises(InputError, match="input 6 is empty: this model's tokenizer gives it no"):
+        Tokenizer(read_card(folder)).encode(["w1", " "], first=5)
+
+
+def test_the_tokens_of_a_prompt_are_counted(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    assert [one.prompt for one in tokenizer.encode(["w1", ""], prompt="w2 w3 ")] == [3, 3]
+    assert tokenizer.encode(["w1"])[0].prompt == 0
+    assert tokenizer.encode_ids([[5], [2, 5, 3]], prompt="w2 w3 ")[0].prompt == 3
+    assert tokenizer.encode_ids([[2, 5, 3]], prompt="w2 w3 ")[0].prompt == 0
+    assert tokenizer.encode(["w1"], prompt="w2 " * 100)[0].prompt == 63
+
+
+def test_the_front_is_cut_where_the_folder_says_so(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "model")
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 5})
+    write_json(folder / "tokenizer_config.json", {"truncation_side": "left"})
+    (one,) = Tokenizer(read_card(folder)).encode(["w0 w1 w2 w3 w4"])
+    assert one.ids.tolist() == [2, 6, 7, 8, 3] and one.total == 7
 
 
 def test_lower_case_when_asked(tmp_path: Path) -> None:
