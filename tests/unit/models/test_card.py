@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models.card import read_card
 from likewise.models.parts import Dense, Normalise, Pooling
 from tests.conformance.tiny import SMALL, write_bert, write_json
@@ -100,6 +101,58 @@ def test_prompts(folder: Path) -> None:
         {"prompts": prompts, "default_prompt_name": "other"},
     )
     assert read_card(folder).prompt("document") == "o"
+
+
+def test_prompts_by_name(folder: Path) -> None:
+    prompts = {"query": "query: ", "topic": "t: ", "none": None}
+    write_json(folder / "config_sentence_transformers.json", {"prompts": prompts})
+    card = read_card(folder)
+    assert [card.prompt(name) for name in ("topic", "none", "document")] == ["t: ", "", ""]
+    with pytest.raises(InputError, match="no prompt called 'other'; it has:.* query.* topic"):
+        card.prompt("other")
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": {}, "default_prompt_name": "document"},
+    )
+    assert read_card(folder).prompt("document") == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "widths", "any_width"),
+    [
+        ("config.json", "matryoshka_dims", [8, 4], (4, 8), False),
+        ("config_sentence_transformers.json", "matryoshka_dimensions", [8, 64], (8,), False),
+        ("config_sentence_transformers.json", "truncate_dim", 16, (16,), False),
+        ("config.json", "is_matryoshka", True, (), True),
+        ("config.json", "is_matryoshka", "yes", (), False),
+    ],
+)
+def test_every_way_to_declare_smaller_widths(
+    folder: Path, file: str, key: str, value: Any, widths: tuple[int, ...], any_width: bool
+) -> None:
+    path = folder / file
+    write_json(path, (json.loads(path.read_text()) if path.is_file() else {}) | {key: value})
+    card = read_card(folder)
+    assert (card.matryoshka, card.any_width) == (widths, any_width)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "limit", "note"),
+    [
+        ("bert", 64, "500 capped to the 64 positions"),
+        ("roberta", 61, "500 capped to the 61 positions"),
+        ("mpnet", 62, "500 capped to the 62 positions"),
+        ("nomic_bert", 500, "reads 500 tokens, more than the 64 positions"),
+    ],
+)
+def test_positions_that_begin_after_the_padding(
+    folder: Path, architecture: str, limit: int, note: str
+) -> None:
+    changes = {"model_type": architecture, "pad_token_id": 2}
+    write_json(folder / "config.json", {**SMALL, **changes})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 500})
+    card = read_card(folder)
+    assert card.max_tokens == limit and note in card.notes[-1]
 
 
 def test_matryoshka_widths(folder: Path) -> None:
