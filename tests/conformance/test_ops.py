@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from likewise.engines.batch import PackedBatch
+from likewise.models.weights import Weights, open_weights
 from likewise.nets.ops import Alibi, Attention, HeadNorm, Relative, Rotary
 
 LENGTHS = (1, 2, 3, 7, 20, 64, 33, 33, 4)
@@ -18,48 +20,34 @@ LONGEST = 320
 PICK = np.random.default_rng(0)
 
 
-class Weights(dict[str, Any]):
-    """Named arrays."""
-
-    def shape(self, name: str) -> Any:
-        """As models.weights has it."""
-        return self[name].shape
-
-    def blocks(self, name: str) -> Any:
-        """As models.weights has it: here two rows at a time."""
-        return (self[name][start : start + 2] for start in range(0, len(self[name]), 2))
-
-
-WEIGHTS = Weights(
-    {
-        "table.weight": PICK.normal(size=(50, 24)),
-        "norm.weight": PICK.normal(size=24),
-        "norm.bias": PICK.normal(size=24),
-        "bare.weight": PICK.normal(size=24),
-        "first.weight": PICK.normal(size=(6, 24)),
-        "first.bias": PICK.normal(size=6),
-        "second.weight": PICK.normal(size=(4, 24)),
-        "up": PICK.normal(size=(4 * 10, 24)),
-        "down": PICK.normal(size=(4 * 10, 24)),
-        "added": PICK.normal(size=24),
-        "query.weight": PICK.normal(size=8),
-        "key.weight": PICK.normal(size=8),
-        "relative.weight": PICK.normal(size=(32, 6)),
-    }
-)
+WEIGHTS: dict[str, Any] = {
+    "table.weight": PICK.normal(size=(50, 24)),
+    "norm.weight": PICK.normal(size=24),
+    "norm.bias": PICK.normal(size=24),
+    "bare.weight": PICK.normal(size=24),
+    "first.weight": PICK.normal(size=(6, 24)),
+    "first.bias": PICK.normal(size=6),
+    "second.weight": PICK.normal(size=(4, 24)),
+    "up": PICK.normal(size=(4 * 10, 24)),
+    "down": PICK.normal(size=(4 * 10, 24)),
+    "added": PICK.normal(size=24),
+    "query.weight": PICK.normal(size=8),
+    "key.weight": PICK.normal(size=8),
+    "relative.weight": PICK.normal(size=(32, 6)),
+}
 WEIGHTS.update({name: value.astype(np.float32) for name, value in WEIGHTS.items()})
 
 Build = Callable[[Any, Any], Any]
 """From the operations and hidden states [tokens, width] to what is tested."""
 
 
-def by_openvino(build: Build, batch: PackedBatch, states: Any) -> Any:
+def by_openvino(weights: Weights, build: Build, batch: PackedBatch, states: Any) -> Any:
     """What OpenVINO computes in f32."""
     from likewise.engines.openvino_ops import OpenVinoOps
     from likewise.engines.quiet import opset, ov
     from likewise.engines.spread import feed, rounded_length
 
-    ops = OpenVinoOps(WEIGHTS, longest=rounded_length(LONGEST))  # type: ignore[arg-type]
+    ops = OpenVinoOps(weights, longest=rounded_length(LONGEST))
     entry = opset.parameter([-1, states.shape[1]], np.float32)
     made = build(ops, entry)
     graph = ov.Model([made], [entry, *ops.inputs.values()], "test")
@@ -72,7 +60,7 @@ def by_openvino(build: Build, batch: PackedBatch, states: Any) -> Any:
     return np.array(found)
 
 
-def by_torch(build: Build, batch: PackedBatch, states: Any) -> Any:
+def by_torch(weights: Weights, build: Build, batch: PackedBatch, states: Any) -> Any:
     """What torch computes in f32 on the CPU."""
     import torch
 
@@ -81,7 +69,7 @@ def by_torch(build: Build, batch: PackedBatch, states: Any) -> Any:
     from likewise.engines.torch_weights import DeviceWeights
 
     feed = Feed.of(batch)
-    held = DeviceWeights(WEIGHTS, torch.device("cpu"))  # type: ignore[arg-type]
+    held = DeviceWeights(weights, torch.device("cpu"))
     numbers = torch.from_numpy(feed.numbers)
     ops = TorchOps(held, feed, numbers, dtype=torch.float32, longest=LONGEST)
     with torch.inference_mode():
@@ -91,10 +79,20 @@ def by_torch(build: Build, batch: PackedBatch, states: Any) -> Any:
 ENGINES = {"openvino": by_openvino, "torch": by_torch}
 
 
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """`WEIGHTS`, read from a file as those of models are."""
+    from safetensors.numpy import save_file
+
+    folder = tmp_path_factory.mktemp("weights")
+    save_file(WEIGHTS, folder / "model.safetensors")
+    return open_weights(folder)
+
+
 @pytest.fixture(params=["openvino", pytest.param("torch", marks=pytest.mark.torch)])
-def run(request: pytest.FixtureRequest) -> Any:
+def run(request: pytest.FixtureRequest, weights: Weights) -> Any:
     """Compute something on an engine."""
-    return ENGINES[request.param]
+    return functools.partial(ENGINES[request.param], weights)
 
 
 def batch_of(**options: Any) -> PackedBatch:
@@ -154,7 +152,7 @@ def test_attention(run: Any, how: Attention) -> None:
 
 @pytest.mark.parametrize("name", ["plain", "rotary", "alibi", "causal"])
 def test_tokens_that_nothing_looks_at(run: Any, name: str) -> None:
-    if name == "causal" and run is by_openvino:
+    if name == "causal" and run.func is by_openvino:
         pytest.skip("no model with decoder and expanded queries is loaded there")
     attended = [max(1, length - 2) for length in LENGTHS]
     qkv = states_of(3 * HEADS * WIDTH)
