@@ -81,6 +81,7 @@ def _look(
     place = resolve.place(offline=None if fetch else True)
     yield Finding("cache", "ok", str(place.cache))
     yield from _guarded("model", lambda: _model(model, place))
+    yield from _engines(place)
     for path in _paths(db, config_path):
         yield from _guarded(f"database {path}", functools.partial(_database, path))
     yield from _guarded(f"port {port}", lambda: _port(port))
@@ -137,8 +138,29 @@ def _model(name: str | None, place: Place) -> Iterator[Finding]:
         yield Finding(
             "engine",
             "ok",
-            f"{info['engine']} in {info['precision']}: {info['why']}",
+            f"{info['engine']} ({info['engine_why']}) in {info['precision']} ({info['why']})",
         )
+
+
+def _engines(place: Place) -> Iterator[Finding]:
+    """Which engine each model in the cache would use, and why; read from its files alone."""
+    from likewise.models.locate import list_models
+
+    for model in list_models(place.cache):
+        what = f"engine of {model.name}"
+        yield from _guarded(what, functools.partial(_engine, what, model.folder, place))
+
+
+def _engine(what: str, folder: Path, place: Place) -> Iterator[Finding]:
+    from likewise.engines.choose import choose
+    from likewise.models.card import read_card
+
+    choice = choose(read_card(folder), place.engine)
+    said = f"{choice.engine}: {choice.why}"
+    if choice.slow is not None:
+        yield Finding(what, "note", f"{said}; the slow way: {choice.slow}")
+    else:
+        yield Finding(what, "ok", said)
 
 
 def _paths(db: Path | None, config_path: Path) -> list[Path]:

@@ -10,12 +10,16 @@ import click
 
 from likewise.base.precision import Precision
 from likewise.cli import output, resolve
+from likewise.cli.check import check
 from likewise.cli.options import json_option, model_options
 
 
 @click.group()
 def models() -> None:
     """See which models are here, fetch and delete them."""
+
+
+models.add_command(check)
 
 
 @models.command("list")

@@ -29,17 +29,22 @@ def model_options(command: F) -> F:
             click.option(
                 "--threads", type=click.IntRange(1), help="Threads that compute; default: all."
             ),
-            click.option(
-                "--engine",
-                type=click.Choice((AUTO, *ENGINES)),
-                metavar="ENGINE",
-                help=f"What computes: {', '.join(ENGINES)}; default: auto, the fastest that works.",
-            ),
+            engine_option,
             click.option("--offline", is_flag=True, default=None, help="Download nothing."),
         )
     ):
         command = option(command)
     return command
+
+
+def engine_option(command: F) -> F:
+    """`--engine ENGINE`: what computes."""
+    return click.option(
+        "--engine",
+        type=click.Choice((AUTO, *ENGINES)),
+        metavar="ENGINE",
+        help=f"What computes: {', '.join(ENGINES)}; default: auto, the fastest that works.",
+    )(command)
 
 
 def database_option(command: F) -> F:

@@ -270,9 +270,19 @@ def test_doctor(run: Run, database: Path) -> None:
     bound(run)
     code, said, _ = run("doctor", "--db", "app.db")
     assert code == 0, said
-    for words in ("python:", "processor:", "sqlite-vec", "engine:", "openvino in", "all is well"):
+    for words in (
+        "python:",
+        "processor:",
+        "sqlite-vec",
+        "engine:",
+        "openvino (bert",
+        "all is well",
+    ):
         assert words in said
     assert "binding pages: 3 rows, 3 current, 0 pending" in said
+    assert (
+        "engine of sentence-transformers/all-MiniLM-L6-v2: openvino: bert is written here" in said
+    )
     code, said, _ = run("doctor", "--db", "none.db", "-m", "no-such-model", "--json")
     wrong = {each["what"] for each in json.loads(said) if each["state"] == "wrong"}
     assert code == main.EXIT_FOUND_TROUBLE
