@@ -9,9 +9,9 @@ import numpy as np
 
 from likewise.engines.angles import relative_bias, turns
 from likewise.engines.openvino_nodes import MASKED, Nodes, float_, int_, ints
-from likewise.engines.quiet import opset
+from likewise.engines.quiet import opset, ov
 from likewise.engines.spread import Near
-from likewise.nets.ops import Alibi, Attention, Rotary
+from likewise.nets.ops import Alibi, Attention, Relative, Rotary
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,33 @@ class AttentionNodes(Nodes):
 
     def attention(self, qkv: Any, how: Attention) -> Any:
         """Spread to [texts, heads, length, head], attend, and gather the tokens back."""
-        heads, groups, width = how.heads, how.groups, how.width
+        if isinstance(how.bias, Alibi):
+            return self._by_distance(qkv, how, how.bias)
         layout = self._layout(how)
         query, key, value = self._parts(qkv, how, layout)
-        if groups != heads:
-            key, value = (_repeated(x, groups, heads // groups, width) for x in (key, value))
-        scale = None if how.scale is None else float_(how.scale)
+        key, value = (_repeated(x, how) for x in (key, value))
         context = opset.scaled_dot_product_attention(
-            query, key, value, self._attention_mask(how), scale, _is_plainly_causal(how)
+            query, key, value, self._attention_mask(how), _scale(how), _is_plainly_causal(how)
         )
         joined = opset.transpose(context, ints(0, 2, 1, 3))
-        flat = opset.reshape(joined, ints(-1, heads * width), False)
+        flat = opset.reshape(joined, ints(-1, how.heads * how.width), False)
         return opset.gather(flat, layout.back, int_(0))
+
+    def _by_distance(self, qkv: Any, how: Attention, bias: Alibi) -> Any:
+        """Some queries at a time: what is added to all scores at once would fill the memory.
+
+        A number for each head, query and key: 3 GB in 12 heads of 8,192 tokens.
+        """
+        query, key, value = self._prepared(qkv, how)
+        query = opset.gather(query, self._indices("block_slots", 3), int_(0))
+        key, value = (_repeated(_laid(x, self._slots()), how) for x in (key, value))
+        turned = opset.transpose(query, ints(0, 1, 3, 2, 4))
+        mask = self._once("padding", self._padding)
+        places = (self._indices("block_places", 2), self._places())
+        blocks = _attend_in_turn((turned, places[0]), (key, value, mask, places[1]), how, bias)
+        joined = opset.transpose(blocks, ints(0, 1, 3, 2, 4))
+        flat = opset.reshape(joined, ints(-1, how.heads * how.width), False)
+        return opset.gather(flat, self._indices("block_back"), int_(0))
 
     def _layout(self, how: Attention) -> _Layout:
         if how.window is None:
@@ -62,9 +77,18 @@ class AttentionNodes(Nodes):
             split = opset.reshape(spread, ints(0, 0, sum(counts), how.width), True)
             turned = opset.transpose(split, ints(0, 2, 1, 3))
             return list(opset.variadic_split(turned, int_(1), ints(*counts)).outputs())
-        # Before tokens are laid out: afterwards a key may be there several times.
-        apart = opset.reshape(qkv, ints(0, sum(counts), how.width), True)
-        query, key, value = opset.variadic_split(apart, int_(1), ints(*counts)).outputs()
+        parts = self._prepared(qkv, how)
+        places = (layout.queries, layout.keys, layout.keys)
+        return [_laid(x, where) for x, where in zip(parts, places, strict=True)]
+
+    def _prepared(self, qkv: Any, how: Attention) -> list[Any]:
+        """Queries, keys and values, each [tokens, heads, width], normed and turned.
+
+        That comes before they are laid out: afterwards a key may be there several times.
+        """
+        counts = (how.heads, how.groups, how.groups)
+        split = opset.reshape(qkv, ints(0, sum(counts), how.width), True)
+        query, key, value = opset.variadic_split(split, int_(1), ints(*counts)).outputs()
         norm = how.norm
         if norm is not None:
             query, key = (
@@ -73,11 +97,7 @@ class AttentionNodes(Nodes):
             )
         if how.rotary is not None:
             query, key = (self._turned(x, how.rotary, how.width) for x in (query, key))
-        places = ((query, layout.queries), (key, layout.keys), (value, layout.keys))
-        return [
-            opset.transpose(opset.gather(x, where, int_(0)), ints(0, 2, 1, 3))
-            for x, where in places
-        ]
+        return [query, key, value]
 
     def _slots(self) -> Any:
         return self._indices("slots", 2)
@@ -113,8 +133,10 @@ class AttentionNodes(Nodes):
 
     def _attention_mask(self, how: Attention) -> Any:
         """What is added to the scores: [texts, 1, 1, length], or as wide as it needs to be."""
-        if _is_plainly_causal(how):
-            return None
+        if how.causal and how.window is None and how.bias is None:
+            # Padding comes after a text's own tokens: none of them looks that far. One triangle for
+            # all layers: told only that it is causal, the plugin makes one for each, all at once.
+            return self._once("later", self._causal)
         assert how.window is None or how.bias is None, "near, and by distance: this is a bug"
         if how.window is not None:
             window, causal = how.window, how.causal
@@ -123,9 +145,9 @@ class AttentionNodes(Nodes):
             mask = self._once("padding", self._padding)
             if how.causal:
                 mask = self._once("causal", lambda: opset.add(mask, self._causal()))
-        if how.bias is not None:
-            key = ("bias", how.bias, how.causal, how.window)
-            mask = self._once(key, lambda: opset.add(mask, self._distance_bias(how)))
+        if isinstance(how.bias, Relative):
+            bias = how.bias
+            mask = self._once((bias, how.causal), lambda: opset.add(mask, self._learned(bias)))
         return mask
 
     def _padding(self) -> Any:
@@ -159,13 +181,8 @@ class AttentionNodes(Nodes):
         hidden = opset.greater(self._distances(), int_(0))
         return opset.unsqueeze(opset.select(hidden, float_(MASKED), float_(0)), ints(0, 1))
 
-    def _distance_bias(self, how: Attention) -> Any:
-        bias = how.bias
-        if isinstance(bias, Alibi):
-            slopes = np.array(bias.slopes, np.float32).reshape(1, -1, 1, 1)
-            far = opset.convert(opset.abs(self._distances()), np.float32)
-            return opset.multiply(opset.unsqueeze(far, ints(0, 1)), self._constant(-slopes))
-        assert bias is not None
+    def _learned(self, bias: Relative) -> Any:
+        """The number for each head and distance: [1, heads, length, length]."""
         table = relative_bias(bias, self._weights[bias.table], self._longest)
         index = opset.add(self._distances(), int_(self._longest - 1))
         found = opset.gather(self._constant(table), index, int_(1))
@@ -177,17 +194,58 @@ def _is_plainly_causal(how: Attention) -> bool:
     return how.causal and how.window is None and how.bias is None
 
 
-def _repeated(x: Any, groups: int, times: int, width: int) -> Any:
-    """Each of the `groups` heads of `x` [texts, groups, length, width], `times` over."""
+def _scale(how: Attention) -> Any:
+    return None if how.scale is None else float_(how.scale)
+
+
+def _laid(x: Any, where: Any) -> Any:
+    """`x` [tokens, heads, width] at `where` [texts, length]: [texts, heads, length, width]."""
+    return opset.transpose(opset.gather(x, where, int_(0)), ints(0, 2, 1, 3))
+
+
+def _attend_in_turn(
+    sliced: tuple[Any, Any], whole: tuple[Any, Any, Any, Any], how: Attention, bias: Alibi
+) -> Any:
+    """Attention of one block of queries after the other, scores falling with distance.
+
+    `sliced` are queries [blocks, texts, heads, queries, width] and their places [blocks, queries];
+    `whole` keys and values [texts, heads, length, width], a mask and the keys' places [length].
+    """
+    inner = [
+        opset.parameter([1, -1, how.heads, -1, how.width], np.float32),
+        opset.parameter([1, -1], np.int32),
+        *(opset.parameter([-1, how.heads, -1, how.width], np.float32) for _ in range(2)),
+        opset.parameter([-1, 1, 1, -1], np.float32),
+        opset.parameter([-1], np.int32),
+    ]
+    query, starts, key, value, mask, ends = inner
+    after = opset.subtract(opset.unsqueeze(ends, ints(0, 1)), opset.unsqueeze(starts, ints(2)))
+    far = opset.unsqueeze(opset.convert(opset.abs(after), np.float32), ints(1))
+    slopes = np.array(bias.slopes, np.float32).reshape(1, -1, 1, 1)
+    added = opset.add(opset.multiply(far, opset.constant(-slopes)), mask)
+    if how.causal:
+        hidden = opset.unsqueeze(opset.greater(after, int_(0)), ints(1))
+        added = opset.select(hidden, float_(MASKED), added)
+    context = opset.scaled_dot_product_attention(
+        opset.squeeze(query, ints(0)), key, value, added, _scale(how)
+    )
+    result = opset.result(opset.unsqueeze(context, ints(0)))
+    turns_taken = opset.tensor_iterator()
+    turns_taken.set_body(ov.Model([result], inner, "block"))
+    for parameter, values in zip(inner[:2], sliced, strict=True):
+        turns_taken.set_sliced_input(parameter, values.output(0), 0, 1, 1, -1, 0)
+    for parameter, values in zip(inner[2:], whole, strict=True):
+        turns_taken.set_invariant_input(parameter, values.output(0))
+    return turns_taken.get_concatenated_slices(result.output(0), 0, 1, 1, -1, 0)
+
+
+def _repeated(x: Any, how: Attention) -> Any:
+    """Each of the groups' heads of `x` [texts, groups, length, width] for all heads it serves."""
+    times = how.heads // how.groups
+    if times == 1:
+        return x
     apart = opset.unsqueeze(x, ints(2))
     spread = opset.tile(apart, ints(1, 1, times, 1, 1))
-    shape = opset.concat(
-        [
-            ints(0),
-            ints(groups * times),
-            opset.gather(opset.shape_of(x, "i32"), ints(2), int_(0)),
-            ints(width),
-        ],
-        0,
-    )
+    length = opset.gather(opset.shape_of(x, "i32"), ints(2), int_(0))
+    shape = opset.concat([ints(0), ints(how.heads), length, ints(how.width)], 0)
     return opset.reshape(spread, shape, True)
