@@ -16,7 +16,7 @@ from likewise.models.weights import Weights, open_weights
 from likewise.nets.ops import Alibi, Attention, HeadNorm, Relative, Rotary
 
 LENGTHS = (1, 2, 3, 7, 20, 64, 33, 33, 4)
-LONGEST = 320
+LONGEST = 1120
 PICK = np.random.default_rng(0)
 
 
@@ -189,6 +189,16 @@ def test_windows_in_long_texts(run: Any, how: Attention, expanded: bool) -> None
     qkv = np.random.default_rng(2).normal(size=(sum(FAR), width)).astype(np.float32)
     ours = run(lambda ops, x: ops.attention(x, how), batch, qkv)
     assert close(ours, attention(qkv, how, attended, lengths=FAR))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_distances_in_long_texts(run: Any, causal: bool) -> None:
+    lengths = (1100, 3, 260)
+    how = Attention(2, 4, bias=Alibi((0.3, 0.01)), causal=causal)
+    qkv = np.random.default_rng(2).normal(size=(sum(lengths), 24)).astype(np.float32)
+    batch = PackedBatch.of([[1] * n for n in lengths])
+    ours = run(lambda ops, x: ops.attention(x, how), batch, qkv)
+    assert close(ours, attention(qkv, how, lengths, lengths=lengths))
 
 
 def attention(qkv: Any, how: Attention, attended: Any = LENGTHS, *, lengths: Any = LENGTHS) -> Any:

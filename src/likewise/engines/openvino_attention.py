@@ -37,7 +37,7 @@ class AttentionNodes(Nodes):
         query, key, value = self._parts(qkv, how, layout)
         key, value = (_repeated(x, how) for x in (key, value))
         context = opset.scaled_dot_product_attention(
-            query, key, value, self._attention_mask(how), _scale(how), _is_plainly_causal(how)
+            query, key, value, self._attention_mask(how), _scale(how)
         )
         joined = opset.transpose(context, ints(0, 2, 1, 3))
         flat = opset.reshape(joined, ints(-1, how.heads * how.width), False)
@@ -187,11 +187,6 @@ class AttentionNodes(Nodes):
         index = opset.add(self._distances(), int_(self._longest - 1))
         found = opset.gather(self._constant(table), index, int_(1))
         return opset.unsqueeze(found, ints(0))
-
-
-def _is_plainly_causal(how: Attention) -> bool:
-    # Padding comes after a text's own tokens: none of them looks that far.
-    return how.causal and how.window is None and how.bias is None
 
 
 def _scale(how: Attention) -> Any:

@@ -23,6 +23,8 @@ _TEXT_STEPS = ((4, 1), (32, 4), (1 << 31, 8))
 # Queries of one block where tokens see only what is near: few enough that little is looked at in
 # vain, and enough that the keys beside them are worth fetching.
 _LEAST_BLOCK, _LARGEST_BLOCK = 64, 512
+# Places of a rectangle up to which its queries are taken all at once, and in one block otherwise.
+_ALL_AT_ONCE, _AT_ONCE = 1024, 256
 # Nobody is so far away; twice as much still fits into 32 bits.
 _NOWHERE = 1 << 29
 
@@ -72,6 +74,33 @@ class Spread:
     """[B, L]: `mask` without the tokens of a prompt that pooling leaves out."""
     begin: Ints
     """[B]: each text's first token after its prompt; the first of all if nothing follows it."""
+
+    @property
+    def block_slots(self) -> Ints:
+        """[N, B, Q]: `slots` in N blocks of Q places, one after the other; in one if they are few.
+
+        What a graph wants that takes only some of its queries at a time.
+        """
+        texts, length = self.slots.shape
+        blocks, size = _blocks(length)
+        padded = np.zeros((texts, blocks * size), np.int32)
+        padded[:, :length] = self.slots
+        return np.ascontiguousarray(padded.reshape(texts, blocks, size).transpose(1, 0, 2))
+
+    @property
+    def block_places(self) -> Ints:
+        """[N, Q]: the places of each block."""
+        blocks, size = _blocks(len(self.places))
+        return np.arange(blocks * size, dtype=np.int32).reshape(blocks, size)
+
+    @property
+    def block_back(self) -> Ints:
+        """[T]: each token's slot, in the flattened `block_slots`."""
+        texts, length = self.slots.shape
+        size = np.int32(_blocks(length)[1])
+        text, place = np.divmod(self.back, np.int32(length))
+        block, inside = np.divmod(place, size)
+        return np.asarray((block * np.int32(texts) + text) * size + inside, np.int32)
 
     @classmethod
     def of(cls, batch: PackedBatch) -> Spread:
@@ -153,6 +182,12 @@ def _near(batch: PackedBatch, spread: Spread, window: int, causal: bool) -> dict
             first_block[text_of] * np.int32(block) + batch.positions, len(spread.positions)
         ),
     }
+
+
+def _blocks(length: int) -> tuple[int, int]:
+    """Into how many blocks `length` places are cut, and how many each has."""
+    size = length if length <= _ALL_AT_ONCE else _AT_ONCE
+    return -(-length // size), size
 
 
 def _whole(spread: Spread, window: int, causal: bool) -> dict[str, Ints]:
