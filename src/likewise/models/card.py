@@ -192,6 +192,11 @@ def _read_config(transformer: Path) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config.get("model_type"), str):
         raise ModelCorrupt(f"{path} doesn't say its model_type")
+    named = config.get("architectures")
+    if named is not None and not (
+        isinstance(named, list) and all(isinstance(each, str) for each in named)
+    ):
+        raise ModelCorrupt(f"{path}: architectures is {named!r}, not a list of names")
     quantised = config.get("quantization_config")
     if quantised:
         how = quantised.get("quant_method", "?") if isinstance(quantised, dict) else quantised
@@ -231,8 +236,9 @@ def _matryoshka(
     for source in (settings, config):
         for key in _MATRYOSHKA:
             declared = source.get(key)
-            each = [declared] if isinstance(declared, int) else declared or ()
-            widths |= {int(n) for n in each if not isinstance(n, bool) and 0 < int(n) < dimensions}
+            each = declared if isinstance(declared, list) else [declared]
+            numbers = (n for n in each if isinstance(n, int) and not isinstance(n, bool))
+            widths |= {n for n in numbers if 0 < n < dimensions}
     any_width = any(source.get("is_matryoshka") is True for source in (settings, config))
     return tuple(sorted(widths)), any_width and not widths
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
-from likewise.models.parts import read_json
+from likewise.models.parts import read_json, table
 from likewise.models.weights import Weights, open_file, pickled_in
 
 if TYPE_CHECKING:
@@ -82,12 +82,13 @@ def read_adapter(transformer: Path, find: Callable[[str], Path] | None) -> Adapt
     _require_known(config, path)
     try:
         rank, alpha = int(config["r"]), float(config["lora_alpha"])
-        ranks = {str(key): int(n) for key, n in (config.get("rank_pattern") or {}).items()}
-        alphas = {str(key): float(n) for key, n in (config.get("alpha_pattern") or {}).items()}
+        ranks = {str(key): int(n) for key, n in table(config, "rank_pattern", path).items()}
+        alphas = {str(key): float(n) for key, n in table(config, "alpha_pattern", path).items()}
     except (KeyError, TypeError, ValueError) as wrong:
         raise ModelCorrupt(f"{path}: r or lora_alpha is missing or no number: {wrong!r}") from wrong
-    if min(rank, *ranks.values(), rank) < 1:
-        raise ModelCorrupt(f"{path}: a rank must be at least 1, not {min(rank, *ranks.values())}")
+    least = min([rank, *ranks.values()])
+    if least < 1:
+        raise ModelCorrupt(f"{path}: a rank must be at least 1, not {least}")
     return Adapter(
         folder=transformer,
         base=_base(str(config.get("base_model_name_or_path") or ""), transformer, find),

@@ -149,6 +149,20 @@ def read_list(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def table(values: Mapping[str, Any], key: str, where: Path) -> dict[str, Any]:
+    """The JSON object under `key`; empty when there is none.
+
+    Raises:
+        ModelCorrupt: something else is there; `where` names the file.
+    """
+    found = values.get(key)
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ModelCorrupt(f"{where}: {key} is a {type(found).__name__}, not a JSON object")
+    return found
+
+
 def read_modules(folder: Path) -> list[Module]:
     """The modules of `folder`, in order; a transformer and a pooling when it lists none.
 
@@ -230,7 +244,7 @@ def _pooling(path: Path, width: int) -> tuple[Pooling, int]:
     config = read_json(path)
     if "pooling_mode" in config:
         given = config["pooling_mode"]
-        modes = [given] if isinstance(given, str) else list(given or ())
+        modes = list(given) if isinstance(given, list) else [given]
     elif _CLASSIC_MODES.keys() & config.keys():
         modes = [mode for flag, mode in _CLASSIC_MODES.items() if config.get(flag)]
     else:
@@ -252,7 +266,7 @@ def _dense(folder: Path, width: int) -> tuple[Dense, int]:
     path = folder / "config.json"
     config = read_json(path)
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ModelUnsupported(
             f"{path}: activation {activation!r} isn't computed here; "
             f"known: {', '.join(_TORCH_ACTIVATIONS)} of torch.nn"

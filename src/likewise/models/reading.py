@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from likewise.base.errors import ModelCorrupt, ModelUnsupported
-from likewise.models.parts import read_json
+from likewise.models.parts import read_json, table
 
 # Written by sentence-transformers up to 5.3; the prefix named the architecture in its first years.
 _FILES = tuple(
@@ -133,7 +133,7 @@ def _positions(config: Mapping[str, Any], architecture: str) -> int | None:
 def _require_known(written: Mapping[str, Any], path: Path, pooled: bool) -> None:
     for kind, spellings in _SPELLINGS.items():
         for name in spellings:
-            extra = set(written.get(name) or {}) - _HARMLESS[kind]
+            extra = set(table(written, name, path)) - _HARMLESS[kind]
             if extra:
                 raise ModelUnsupported(
                     f"{path}: {name} with {', '.join(sorted(extra))} isn't followed here"
@@ -143,14 +143,14 @@ def _require_known(written: Mapping[str, Any], path: Path, pooled: bool) -> None
             f"{path} names another tokenizer ({written['tokenizer_name_or_path']}); copy its "
             "files into the folder and drop tokenizer_name_or_path"
         )
-    _require_known_processing(written.get("processing_kwargs") or {}, path)
+    _require_known_processing(table(written, "processing_kwargs", path), path)
     if pooled:
         _require_token_embeddings(written, path)
 
 
 def _require_known_processing(processing: Mapping[str, Any], path: Path) -> None:
     for kind in ("common", "text"):
-        for key, value in (processing.get(kind) or {}).items():
+        for key, value in table(processing, kind, path).items():
             # `value in` alone would take 1 for True.
             known = [each for each in _PROCESSING.get(key, ()) if each is value or each == value]
             if key != "max_length" and not known:
@@ -168,14 +168,14 @@ def _require_token_embeddings(written: Mapping[str, Any], path: Path) -> None:
             f"{path}: transformer_task {task!r} giving {output!r} before a pooling isn't computed "
             "here; only 'feature-extraction' giving 'token_embeddings' is"
         )
-    modalities = written.get("modality_config")
-    if modalities is not None:
+    if written.get("modality_config") is not None:
+        modalities = table(written, "modality_config", path)
         if "message" in modalities:
             raise ModelUnsupported(
                 f"{path}: texts go through the tokenizer's chat template (modality 'message'), "
                 "which isn't done here; only the modality 'text' is"
             )
-        text = modalities.get("text") or {}
+        text = table(modalities, "text", path)
         gives = text.get("method_output_name")
         gives = gives[0] if isinstance(gives, list) and len(gives) == 1 else gives
         if (text.get("method"), gives) != ("forward", "last_hidden_state"):

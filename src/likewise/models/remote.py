@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from likewise.base.errors import ModelUnsupported
-from likewise.models.parts import read_json
+from likewise.models.parts import read_json, table
 
 _FILES = ("config.json", "tokenizer_config.json")
 
@@ -85,7 +85,7 @@ def computed_as(folder: Path, config: Mapping[str, Any]) -> str | None:
     asked: list[tuple[str, str, str]] = []
     for file in _FILES:
         source = config if file == "config.json" else read_json(folder / file, missing={})
-        for kind, wanted in (source.get("auto_map") or {}).items():
+        for kind, wanted in table(source, "auto_map", folder / file).items():
             each = wanted if isinstance(wanted, list | tuple) else [wanted]
             asked += [(file, str(kind), str(name)) for name in each if name]
     if not asked:

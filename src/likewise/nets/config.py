@@ -58,7 +58,7 @@ def activation(config: Mapping[str, Any], key: str, where: str, *, default: str)
         ModelUnsupported: it isn't computed here.
     """
     name = config.get(key, default)
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ModelUnsupported(
             f"{where}: {key} {name!r} isn't computed here; known: {', '.join(sorted(ACTIVATIONS))}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
@@ -13,8 +14,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from likewise.base.errors import LikewiseError, ModelCorrupt, ModelNotFound, ModelUnsupported
+from likewise.engines.graph import prepare
+from likewise.models.card import read_card
+from likewise.models.tokenize import Tokenizer
 from likewise.runtime.service import load
 from tests.conformance.folders import write_folder
+from tests.conformance.test_lora import lora, write_adapter
 from tests.conformance.tiny import SMALL, write_json
 
 Spoil = Callable[[Path], Any]
@@ -338,3 +343,46 @@ def test_the_folder_is_good_before_it_is_spoilt(folder: Path) -> None:
     service = load(folder, precision="f32")
     assert service.embed(["w1 w2"]).shape == (1, 8)
     service.close()
+
+
+WRONG = [None, [], ["x"], {}, {"x": None}, "x", -1, 1.5, True, 77]
+MORE = {
+    "config.json": ("architectures", "auto_map", "quantization_config", "pad_token_id", "id2label"),
+    "sentence_bert_config.json": ("modality_config", "processing_kwargs", "model_args"),
+    "tokenizer_config.json": ("auto_map", "truncation_side", "do_lower_case"),
+    "config_sentence_transformers.json": ("matryoshka_dimensions", "truncate_dim"),
+    "adapter_config.json": ("alpha_pattern", "rank_pattern", "use_dora"),
+}
+
+
+def tried(folder: Path) -> None:
+    """Read all of the folder; what is wrong with it is a named error."""
+    with contextlib.suppress(LikewiseError):
+        card = read_card(folder)
+        Tokenizer(card).encode(["w1"], prompt=card.prompt("query"))
+        prepare(card)
+
+
+@pytest.mark.parametrize("file", [*MORE, "modules.json", POOLING, "2_Dense/config.json"])
+def test_values_of_any_kind_end_in_a_named_error_or_none(tmp_path: Path, file: str) -> None:
+    folder = write_folder(tmp_path / "model", ["Pooling", DENSE, NORM, "Normalize"])
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": {"query": "w1 "}, "default_prompt_name": "query"},
+    )
+    if file == "adapter_config.json":
+        folder = write_adapter(tmp_path / "adapter", folder, lora(QUERY[:-7], 32, 32))
+    written = json.loads((folder / file).read_text())
+    each = written if isinstance(written, list) else [written]
+    for values in each:
+        for key in (*values, *MORE.get(file, ())):
+            kept = dict(values)
+            for wrong in WRONG:
+                values[key] = wrong
+                write_json(folder / file, written)
+                tried(folder)
+            values.clear()
+            values.update(kept)
+    for wrong in WRONG:
+        write_json(folder / file, wrong)
+        tried(folder)
