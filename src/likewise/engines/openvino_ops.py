@@ -9,6 +9,7 @@ import numpy as np
 
 from likewise.engines.openvino_activations import ACTIVATIONS
 from likewise.engines.openvino_attention import AttentionNodes
+from likewise.engines.openvino_experts import ExpertNodes
 from likewise.engines.openvino_nodes import MASKED, float_, int_, ints, joined
 from likewise.engines.openvino_weights import LARGE, SMALL, rows_of, spill_for, widened
 from likewise.engines.quiet import opset
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 SHORTEST = 1e-12
 
 
-class OpenVinoOps(AttentionNodes, Ops[Any]):
+class OpenVinoOps(AttentionNodes, ExpertNodes, Ops[Any]):
     """Writes a graph; `inputs` are those it came to need, in order."""
 
     def __init__(self, weights: Weights, *, longest: int) -> None:
@@ -125,33 +126,6 @@ class OpenVinoOps(AttentionNodes, Ops[Any]):
     def softmax(self, x: Any) -> Any:
         """Shares of exp in each row."""
         return opset.softmax(x, 1)
-
-    def experts(
-        self,
-        x: Any,
-        shares: Any,
-        *,
-        first: str,
-        second: str,
-        bias: str | None,
-        chosen: int,
-        activation: Activation,
-    ) -> Any:
-        """Every expert computes every token; those not chosen have a share of 0."""
-        count = shares.get_output_partial_shape(0)[1].get_length()
-        kept = opset.topk(shares, int_(chosen), 1, "max", "value")
-        least = opset.reduce_min(kept.output(0), ints(1), True)
-        shares = opset.select(opset.greater_equal(shares, least), shares, float_(0))
-        ups = np.split(self._weights[first], count)
-        downs = np.split(self._weights[second], count)
-        total: Any = None
-        for index, (up, down) in enumerate(zip(ups, downs, strict=True)):
-            inner = self.activate(opset.matmul(x, self._constant(up), False, True), activation)
-            y = opset.matmul(inner, self._constant(down), False, False)
-            share = opset.gather(shares, ints(index), int_(1))
-            y = opset.multiply(y, share)
-            total = y if total is None else opset.add(total, y)
-        return total if bias is None else self.shift(total, bias)
 
     def pool(self, x: Any, mode: PoolingMode, *, skip_prompt: bool = False) -> Any:
         """One row for each text."""
