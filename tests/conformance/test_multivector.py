@@ -57,6 +57,7 @@ def write_colbert(
     write_transformer(folder, kind, "MaskedLM")
     write_tokenizer(folder, splits=True)
     dense = {**DENSE, "module_input_name": "token_embeddings", **(dense or {})}
+    width = dense["out_features"]
     write_modules(
         folder,
         TRANSFORMER,
@@ -64,11 +65,11 @@ def write_colbert(
         (MASK, "2_MultiVectorMask", mask or {}),
         NORMALISE,
     )
-    shapes: dict[str, tuple[int, ...]] = {"linear__weight": (8, 32)}
+    shapes: dict[str, tuple[int, ...]] = {"linear__weight": (width, 32)}
     if dense["bias"]:
-        shapes["linear__bias"] = (8,)
-    if dense.get("use_residual"):
-        shapes["residual__weight"] = (8, 32)
+        shapes["linear__bias"] = (width,)
+    if dense.get("use_residual") and width != 32:
+        shapes["residual__weight"] = (width, 32)
     write_weights(folder / "1_Dense" / "model.safetensors", **shapes)
     states = {"method": "forward", "method_output_name": "last_hidden_state"}
     own = {
@@ -118,6 +119,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "use_residual": True,
         }
     },
+    "residual of the same width": {"dense": {"out_features": 32, "use_residual": True}},
     "markers, lengths, punctuation": {
         "mask": {"skiplist_words": list(string.punctuation), "skiplist_tasks": ["document"]},
         "settings": {"prompts": {"query": "[unused0] ", "document": "[unused1] "}},
