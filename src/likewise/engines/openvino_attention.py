@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from likewise.engines.angles import relative_bias, turns
+from likewise.engines.angles import distance_rows, distance_vectors, relative_bias, turns
 from likewise.engines.openvino_nodes import MASKED, Nodes, float_, int_, ints
 from likewise.engines.quiet import opset, ov
 from likewise.engines.spread import Near
-from likewise.nets.ops import Alibi, Attention, Relative, Rotary
+from likewise.nets.ops import Alibi, Attention, Disentangled, Relative, Rotary
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,10 @@ class AttentionNodes(Nodes):
         layout = self._layout(how)
         query, key, value = self._parts(qkv, how, layout)
         key, value = (_repeated(x, how) for x in (key, value))
-        context = opset.scaled_dot_product_attention(
-            query, key, value, self._attention_mask(how), _scale(how)
-        )
+        mask = self._attention_mask(how)
+        if isinstance(how.bias, Disentangled):
+            mask = opset.add(mask, self._met(query, key, how, how.bias))
+        context = opset.scaled_dot_product_attention(query, key, value, mask, _scale(how))
         joined = opset.transpose(context, ints(0, 2, 1, 3))
         flat = opset.reshape(joined, ints(-1, how.heads * how.width), False)
         return opset.gather(flat, layout.back, int_(0))
@@ -149,6 +150,28 @@ class AttentionNodes(Nodes):
             bias = how.bias
             mask = self._once((bias, how.causal), lambda: opset.add(mask, self._learned(bias)))
         return mask
+
+    def _met(self, query: Any, key: Any, how: Attention, bias: Disentangled) -> Any:
+        """What queries and keys make of their distances: [texts, heads, length, length]."""
+        rows = self._once(("rows", bias.span, bias.furthest), lambda: self._distance_rows(bias))
+        total: Any = None
+        for x, layer in ((query, bias.keys), (key, bias.queries)):
+            if layer is None:
+                continue
+            vectors = distance_vectors(bias, layer, how.heads, self._weights.__getitem__)
+            scores = opset.matmul(x, self._constant(vectors), False, True)
+            index = opset.transpose(rows, ints(1, 0)) if x is key else rows
+            wide = opset.gather(opset.shape_of(scores, "i32"), ints(0, 1, 2, 2), int_(0))
+            met = opset.gather_elements(scores, opset.broadcast(index, wide), 3)
+            if x is key:
+                met = opset.transpose(met, ints(0, 1, 3, 2))
+            total = met if total is None else opset.add(total, met)
+        return opset.multiply(total, float_(how.scale or how.width**-0.5))
+
+    def _distance_rows(self, bias: Disentangled) -> Any:
+        """The row of each query and key's distance: int [length, length]."""
+        rows = opset.constant(distance_rows(bias, self._longest))
+        return opset.gather(rows, opset.add(self._distances(), int_(self._longest - 1)), int_(0))
 
     def _padding(self) -> Any:
         empty = opset.subtract(float_(1), self._input("mask", [-1, -1], np.float32))

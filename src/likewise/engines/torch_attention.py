@@ -22,8 +22,9 @@ Varlen = Callable[
 ]
 """Queries, keys and values [tokens, heads, width], cumulative lengths and the longest: packed."""
 
-Mask = Callable[["Group"], torch.Tensor | None]
-"""What a rectangle's scores are masked with: of bool, True where seen, or numbers to add."""
+Mask = Callable[["Group", torch.Tensor, torch.Tensor], torch.Tensor | None]
+"""What the scores of a rectangle, its queries and its keys are masked with: of bool, True where
+seen, or numbers to add."""
 
 _WIDEST_HEAD = 256
 _PROBE_LENGTHS = (5, 1, 130)
@@ -80,7 +81,7 @@ def _rectangle(qkv: torch.Tensor, group: Group, how: Attention, mask: Mask) -> t
     query, key, value = split.split((heads, shared, shared), dim=1)
     if shared != heads:
         key, value = (x.repeat_interleave(heads // shared, dim=1) for x in (key, value))
-    seen = mask(group)
+    seen = mask(group, query, key)
     # Empty slots come after a text's own tokens: none of those looks that far.
     context = functional.scaled_dot_product_attention(
         query, key, value, attn_mask=seen, is_causal=how.causal and seen is None, scale=how.scale
@@ -205,4 +206,4 @@ def _alone(qkv: torch.Tensor, how: Attention) -> torch.Tensor:
 
     group = Group(1, len(qkv), 0, 0, is_full=True)
     lengths = torch.tensor([len(qkv)], device=qkv.device)
-    return _rectangle(qkv, group, how, lambda one: sees(how, one, lengths))
+    return _rectangle(qkv, group, how, lambda one, *_: sees(how, one, lengths))

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from likewise.engines.angles import relative_bias, turns
+from likewise.engines.angles import distance_rows, distance_vectors, relative_bias, turns
 from likewise.engines.torch_attention import Varlen, in_rectangles, sees, suits_varlen
-from likewise.nets.ops import Activation, Alibi, Attention, Ops, PoolingMode, Relative, Rotary
+from likewise.nets.ops import (
+    Activation,
+    Alibi,
+    Attention,
+    Disentangled,
+    Ops,
+    PoolingMode,
+    Relative,
+    Rotary,
+)
 
 if TYPE_CHECKING:
     from likewise.engines.torch_feed import Feed, Group
@@ -152,7 +163,7 @@ class TorchOps(Ops[Any]):
             y = self._varlen(query, key, value, cumulative, self._feed.longest, how)
             return y.reshape(-1, heads * width)
         self.used_rectangles = True
-        return in_rectangles(split, how, self._feed, self._views, lambda g: self._mask(how, g))
+        return in_rectangles(split, how, self._feed, self._views, lambda *of: self._mask(how, *of))
 
     def experts(
         self,
@@ -288,14 +299,45 @@ class TorchOps(Ops[Any]):
         cos, sin = found.chunk(2, dim=-1)
         return cos, sin
 
-    def _mask(self, how: Attention, group: Group) -> torch.Tensor | None:
+    def _mask(
+        self, how: Attention, group: Group, queries: torch.Tensor, keys: torch.Tensor
+    ) -> torch.Tensor | None:
+        if isinstance(how.bias, Disentangled):
+            met = self._met(how, how.bias, queries, keys)
+            seen = self._mask(replace(how, bias=None), group, queries, keys)
+            return met if seen is None else met.masked_fill(~seen, torch.finfo(met.dtype).min)
         key = ("mask", how.causal, how.window, how.bias, group)
         return self._once(key, lambda: self._made_mask(how, group))
+
+    def _met(
+        self, how: Attention, bias: Disentangled, queries: torch.Tensor, keys: torch.Tensor
+    ) -> torch.Tensor:
+        """What queries and keys make of their distances: [texts, heads, length, length]."""
+        length, device = queries.shape[2], queries.device
+        every = self._weights.once(
+            ("rows", bias.span, bias.furthest, self._longest),
+            lambda: torch.from_numpy(distance_rows(bias, self._longest)).to(device, torch.int64),
+        )
+        places = torch.arange(length, device=device)
+        rows = every[places[None, :] - places[:, None] + self._longest - 1]
+        total = torch.zeros((), dtype=queries.dtype, device=device)
+        for x, layer in ((queries, bias.keys), (keys, bias.queries)):
+            if layer is None:
+                continue
+            vectors = self._weights.made(
+                ("distances", layer),
+                partial(distance_vectors, bias, layer, how.heads, self._weights.host),
+                x.dtype,
+            )
+            index = rows if x is queries else rows.T
+            met = (x @ vectors.mT).gather(3, index.expand(*x.shape[:3], length))
+            total = total + (met if x is queries else met.mT)
+        return total * (how.scale or how.width**-0.5)
 
     def _made_mask(self, how: Attention, group: Group) -> torch.Tensor | None:
         lengths = self._views["lengths"][group.first_text : group.first_text + group.texts]
         seen = sees(how, group, lengths)
-        if how.bias is None:
+        if how.bias is None or isinstance(how.bias, Disentangled):
             return seen
         added = self._bias(how.bias, group.length).to(self._dtype)
         if seen is None:

@@ -11,6 +11,7 @@ _ROBERTA = "likewise.nets.bert:Roberta"
 NETS: Mapping[str, str] = {
     "bert": "likewise.nets.bert:Bert",
     "camembert": _ROBERTA,
+    "deberta-v2": "likewise.nets.deberta:Deberta",
     "distilbert": "likewise.nets.distilbert:DistilBert",
     "electra": "likewise.nets.bert:Electra",
     "eurobert": _DECODER,

@@ -67,6 +67,28 @@ class Relative:
 
 
 @dataclass(frozen=True, slots=True)
+class Disentangled:
+    """Scores also get query x distance and distance x key, where a distance is a learned vector.
+
+    DeBERTa (https://arxiv.org/abs/2006.03654), section 3.1. The vector of a distance is a row of
+    `table`, normalised by `norm`, then taken through the layer `keys` for the queries to meet, and
+    through `queries` for the keys. All scores are multiplied by the attention's scale.
+    """
+
+    table: str
+    """[2 x span, width]: row span + d for a query d places after its key."""
+    norm: str | None
+    epsilon: float
+    keys: str | None
+    """None: queries don't meet distances."""
+    queries: str | None
+    span: int
+    """Distances from here on share the last row of their side."""
+    furthest: int | None
+    """If given, distances beyond half the span share rows logarithmically up to this one."""
+
+
+@dataclass(frozen=True, slots=True)
 class HeadNorm:
     """Queries and keys are RMS-normalised head by head before they are turned."""
 
@@ -94,7 +116,7 @@ class Attention:
     window: int | None = None
     """A token sees only those at most so many places away; None: however far."""
     rotary: Rotary | None = None
-    bias: Alibi | Relative | None = None
+    bias: Alibi | Relative | Disentangled | None = None
     norm: HeadNorm | None = None
 
     @property
