@@ -43,7 +43,7 @@ NASTY = [
 
 def word_piece(folder: Path, **settings: Any) -> Path:
     """vocab.txt of letters and some words, and nothing of tokenizer.json."""
-    write_bert(folder)
+    write_bert(folder, vocab_size=300)
     (folder / "tokenizer.json").unlink()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "hello", "world", "##lo", "##ing", "he"]
     pieces = [*dict.fromkeys(LETTERS), *(f"##{letter}" for letter in dict.fromkeys(LETTERS))]
@@ -58,7 +58,7 @@ def byte_level(folder: Path, **settings: Any) -> Path:
     """vocab.json and merges.txt learned from the nasty texts."""
     from tokenizers import ByteLevelBPETokenizer
 
-    write_bert(folder, model_type="roberta")
+    write_bert(folder, model_type="roberta", vocab_size=420)
     (folder / "tokenizer.json").unlink()
     learned = ByteLevelBPETokenizer()
     texts = [text for text in NASTY if text.isprintable()]
