@@ -64,6 +64,11 @@ class Int8Ops(OpenVinoOps):
         matrix = self._matrix([self._weights[name] for name in names], key=" ".join(names))
         return opset.matmul(x, matrix, False, True)
 
+    def _upright(self, x: Any, matrix: Vectors, *, key: str) -> Any:
+        # Scales go along what is added up, which must be the rows.
+        turned = np.ascontiguousarray(matrix.T)
+        return opset.matmul(x, self._matrix([turned], key=key), False, True)
+
     def _quantised(self, parts: Sequence[Vectors]) -> tuple[Any, Any]:
         values, scales = quantise(parts, self.spill.empty)
         self.release()

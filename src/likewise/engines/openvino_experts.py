@@ -43,8 +43,9 @@ class ExpertNodes(Nodes):
         for index, (up, down) in enumerate(zip(ups, downs, strict=True)):
             begin, end = (opset.gather(starts, ints(at), int_(0)) for at in (index, index + 1))
             part = opset.slice(rows, begin, end, ints(1), ints(0))
-            inner = ACTIVATIONS[activation](opset.matmul(part, self._constant(up), False, True))
-            outcomes.append(opset.matmul(inner, self._constant(down), False, False))
+            matrix = self._matrix([up], key=f"{first} {index}")
+            inner = ACTIVATIONS[activation](opset.matmul(part, matrix, False, True))
+            outcomes.append(self._upright(inner, down, key=f"{second} {index}"))
         found = opset.gather(opset.concat(outcomes, 0), places, int_(0))
         apart = opset.reshape(found, ints(-1, chosen, width), False)
         weighed = opset.multiply(apart, opset.unsqueeze(best.output(0), ints(2)))

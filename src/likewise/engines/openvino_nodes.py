@@ -42,6 +42,11 @@ class Nodes:
         weight = self._weights[f"{name}.weight"]
         return opset.multiply(y, self._constant(weight + np.float32(offset) if offset else weight))
 
+    def _upright(self, x: Any, matrix: Vectors, *, key: str) -> Any:
+        """Products with the columns of `matrix` [width of `x`, outputs]; `key` names it."""
+        del key
+        return opset.matmul(x, self._constant(matrix), False, False)
+
     def _matrix(self, parts: Sequence[Vectors], *, key: str | None = None) -> Any:
         """What multiplies: matrices one above the other; `key` names a table used elsewhere too."""
         del key

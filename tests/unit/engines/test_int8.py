@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from likewise.base.errors import EngineError
 from likewise.engines import int8
 from likewise.engines.batch import PackedBatch
 from likewise.engines.int8 import GROUP, quantise
 from likewise.engines.openvino import OpenVinoEngine, build
+from likewise.engines.openvino_ops import OpenVinoOps
+from likewise.engines.quiet import opset, ov
 from likewise.engines.spill import Spill
 from likewise.models.card import read_card
+from likewise.models.weights import open_weights
 from tests.conformance.tiny import write_bert
 
 BIG: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 192, "num_attention_heads": 4}
@@ -73,6 +77,27 @@ def test_large_weights_are_int8_in_the_graph_and_small_ones_are_not(tmp_path: Pa
     assert kinds["i8"] == 200 * 128 + 2 * (4 * 128 * 128 + 2 * 128 * 192)
     # Position and type tables are too small to gain; scales, biases and norms.
     assert kinds["f32"] < kinds["i8"] / 10
+
+
+def test_experts_are_int8_as_well(tmp_path: Path) -> None:
+    pick = np.random.default_rng(3)
+    folder, shape = tmp_path, (3 * 256, 128)
+    made = {name: pick.normal(0, 0.1, shape).astype(np.float32) for name in ("up", "down")}
+    save_file(made, folder / "model.safetensors")
+    x, chosen = (pick.normal(size=(9, width)).astype(np.float32) for width in (128, 3))
+    found = []
+    for kind in (OpenVinoOps, int8.Int8Ops):
+        ops: Any = kind(open_weights(folder), longest=64)
+        feed = [opset.parameter([-1, width], np.float32) for width in (128, 3)]
+        y = ops.experts(*feed, first="up", second="down", bias=None, chosen=2, activation="relu")
+        graph = ov.Model([y], feed)
+        constants = [node for node in graph.get_ops() if node.get_type_name() == "Constant"]
+        stored = sum(node.get_byte_size() for node in constants)
+        found.append((stored, ov.Core().compile_model(graph, "CPU")([x, chosen])[0]))
+    (whole, exact), (small, near) = found
+    assert small < whole / 3
+    cosines = (exact * near).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
+    assert 0.999 < cosines.min() < 0.9999999
 
 
 def test_small_comes_near_exact(tmp_path: Path) -> None:
