@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from likewise.base.errors import ModelCorrupt, ModelUnsupported
+from likewise.models.convert import convert
 from likewise.nets.names import NETS
 from likewise.runtime.service import Service
 from tests.conformance.head_folders import words, write_tokenizer, write_transformer
@@ -128,3 +129,24 @@ def test_layers_of_another_width_are_refused(opened: Open, tmp_path: Path) -> No
     write_weights(folder / "colbert_linear.safetensors", weight=(24, 31), bias=(24,))
     with pytest.raises(ModelCorrupt, match=r"'weight', is \[24, 31\].*\[any, 32\]"):
         opened(folder)
+
+
+def test_pickled_layers_once_converted_are_computed(opened: Open, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = write_m3(tmp_path)
+    expected = opened(folder).submit_all(TEXTS).result()
+    for stem in ("sparse_linear", "colbert_linear"):
+        file = folder / f"{stem}.safetensors"
+        torch.save(load_file(file), folder / f"{stem}.pt")
+        file.unlink()
+    assert opened(folder).card.gives == ("vectors",)
+    convert(folder)
+    found = opened(folder).submit_all(TEXTS).result()
+    assert found.tokens is not None and expected.tokens is not None
+    assert found.sparse is not None and expected.sparse is not None
+    for ours, theirs in zip(found.tokens, expected.tokens, strict=True):
+        assert np.array_equal(ours, theirs)
+    for (ids, weights), (other_ids, others) in zip(found.sparse, expected.sparse, strict=True):
+        assert np.array_equal(ids, other_ids) and np.array_equal(weights, others)
