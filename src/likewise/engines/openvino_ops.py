@@ -16,6 +16,7 @@ from likewise.engines.quiet import opset
 from likewise.nets.ops import Activation, Ops, PoolingMode
 
 if TYPE_CHECKING:
+    from likewise.engines.spill import Spill
     from likewise.models.weights import Weights
 
 # As in torch.nn.functional.normalize, which adds nothing to longer rows.
@@ -29,12 +30,17 @@ class OpenVinoOps(AttentionNodes, ExpertNodes, Ops[Any]):
         """Read constants from `weights`; no text has more than `longest` tokens, rounded up."""
         super().__init__(weights, longest=longest)
         self._apart: tuple[Any, Sequence[Any]] = (None, ())
-        self.spill = spill_for(weights)
 
     def release(self) -> None:
         """Let the pages of weights go that were read; they come back when they are read again."""
         super().release()
-        self.spill.release()
+        if "spill" in self._made:
+            self.spill.release()
+
+    @property
+    def spill(self) -> Spill:
+        """Where weights lie that aren't used as their file has them; made when first asked for."""
+        return self._once("spill", lambda: spill_for(self._weights))
 
     def tokens(self) -> Any:
         """Token ids, int [tokens]."""

@@ -25,8 +25,15 @@ class Spill:
     """
 
     def __init__(self, most: int) -> None:
-        """Room for `most` bytes; the file takes what is used of it."""
-        self._file = tempfile.TemporaryFile(prefix="likewise-")
+        """Room for `most` bytes; the file takes what is used of it.
+
+        Raises:
+            EngineError: there is no folder for temporary files.
+        """
+        try:
+            self._file = tempfile.TemporaryFile(prefix="likewise-")
+        except OSError as refused:
+            raise EngineError(f"weights need a folder for temporary files: {refused}") from refused
         weakref.finalize(self, self._file.close)
         self._file.truncate(most)
         self._mapped = mmap.mmap(self._file.fileno(), most)
