@@ -85,17 +85,19 @@ class Worker:
         self._hand_out(batch, packed, outputs)
 
     def _hand_out(self, batch: Batch, packed: PackedBatch, outputs: Outputs) -> None:
-        wanted = {name for piece in batch.pieces for name in piece.pending.sinks}
-        finite = {name: _finite_texts(name, outputs[name], packed) for name in wanted}
+        wanted: set[Output] = set()
+        for piece in batch.pieces:
+            wanted.update(piece.pending.sinks)
+        finite = {name: _finite_texts(name, outputs[name], packed).tolist() for name in wanted}
         begins = packed.cumulative
         for row, piece in enumerate(batch.pieces):
-            if all(finite[name][row] for name in piece.pending.sinks):
-                found = {
-                    name: outputs[name][begins[row] : begins[row + 1]]
-                    if name in PER_TOKEN
-                    else outputs[name][row]
-                    for name in piece.pending.sinks
-                }
+            found: dict[Output, Vectors] = {}
+            for name in piece.pending.sinks:
+                if not finite[name][row]:
+                    break
+                of = slice(begins[row], begins[row + 1]) if name in PER_TOKEN else row
+                found[name] = outputs[name][of]
+            else:
                 piece.pending.deliver(piece.index, found)
                 continue
             metrics.FAILED_BATCHES.labels(self._model, NotFinite.code).inc()
