@@ -201,7 +201,9 @@ class AttentionNodes(Nodes):
         )
 
     def _causal(self) -> Any:
-        hidden = opset.greater(self._distances(), int_(0))
+        # Compared, not subtracted: distances would be a second rectangle as large.
+        places = self._places()
+        hidden = opset.greater(opset.unsqueeze(places, ints(0)), opset.unsqueeze(places, ints(1)))
         return opset.unsqueeze(opset.select(hidden, float_(MASKED), float_(0)), ints(0, 1))
 
     def _learned(self, bias: Relative) -> Any:
