@@ -109,16 +109,18 @@ class Published:
     def jina_attention(self, x: Tensor, layer: str, *, normed: bool) -> Tensor:
         """Attention of both, with its norm."""
         width, heads = self.config["hidden_size"], self.config["num_attention_heads"]
-        parts = [
+        queries, keys, values = (
             self.line(x, f"{layer}.attention.self.{part}", width)
             for part in ("query", "key", "value")
-        ]
+        )
         if normed:
-            for place, part in enumerate("qk"):
-                name = f"{layer}.attention.self.layer_norm_{part}"
-                parts[place] = self.norm(parts[place], name, self.config["layer_norm_eps"])
+            epsilon = self.config["layer_norm_eps"]
+            queries = self.norm(queries, f"{layer}.attention.self.layer_norm_q", epsilon)
+            keys = self.norm(keys, f"{layer}.attention.self.layer_norm_k", epsilon)
         steep = slopes(heads)
-        y = attend(*parts, heads, lambda head, query, key: -steep[head] * abs(query - key))
+        y = attend(
+            queries, keys, values, heads, lambda head, query, key: -steep[head] * abs(query - key)
+        )
         y = self.line(y, f"{layer}.attention.output.dense", width)
         name = f"{layer}.attention.output.LayerNorm"
         return self.norm(y + x, name, self.config["layer_norm_eps"])
@@ -144,7 +146,7 @@ class Published:
                 names = [f"{layer}.attention.{part}_proj" for part in "qkv"]
                 parts = tuple(self.line(x, name, width) for name in names)
             turned = [rotate(part, heads, speeds, interleaved=False) for part in parts[:2]]
-            y = attend(*turned, parts[2], heads)
+            y = attend(turned[0], turned[1], parts[2], heads)
             y = self.line(y, f"{layer}.attention.o_proj", width)
             x = self.norm(x + y, f"{layer}.attn_ln", epsilon)
             up, gate = self.line(x, f"{layer}.mlp.up_gate_proj", 2 * inner, bias=False).chunk(2, 1)
@@ -165,7 +167,7 @@ class Published:
             parts = self.line(x, f"{layer}.attn.Wqkv", 3 * width, bias=bias).split(width, 1)
             apart = c["rotary_emb_interleaved"]
             turned = [rotate(part, heads, speeds, interleaved=apart) for part in parts[:2]]
-            y = attend(*turned, parts[2], heads)
+            y = attend(turned[0], turned[1], parts[2], heads)
             y = self.line(y, f"{layer}.attn.out_proj", width, bias=bias)
             x = self.norm(x + y, f"{layer}.norm1", epsilon)
             every = c.get("moe_every_n_layers", 0)

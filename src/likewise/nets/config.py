@@ -21,6 +21,11 @@ ACTIVATIONS: Mapping[str, Activation] = {
 }
 
 
+# Each layer is written out: an absurd number of them would never end.
+_LAYERS = ("num_hidden_layers", "n_layers", "n_layer")
+_MOST_LAYERS = 10_000
+
+
 def size(config: Mapping[str, Any], key: str, where: str, *, default: int | None = None) -> int:
     """The positive whole number under `key`; `default`, if any, where it is missing or null.
 
@@ -32,6 +37,8 @@ def size(config: Mapping[str, Any], key: str, where: str, *, default: int | None
         value = default
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ModelCorrupt(f"{where}: {key} must be a positive whole number, not {value!r}")
+    if key in _LAYERS and value > _MOST_LAYERS:
+        raise ModelCorrupt(f"{where}: {key} {value} is more than any model has: a damaged file")
     return value
 
 

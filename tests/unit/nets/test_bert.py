@@ -19,6 +19,7 @@ from tests.conformance.tiny import SMALL
         ({"is_decoder": True}, ModelUnsupported, "is_decoder"),
         ({"hidden_size": None}, ModelCorrupt, "hidden_size must be a positive whole number"),
         ({"num_hidden_layers": 0}, ModelCorrupt, "num_hidden_layers"),
+        ({"num_hidden_layers": 10**12}, ModelCorrupt, "more than any model has"),
         ({"vocab_size": "64"}, ModelCorrupt, "vocab_size"),
         ({"num_attention_heads": 5}, ModelCorrupt, "32 isn't a multiple of num_attention_heads 5"),
     ],
