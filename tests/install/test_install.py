@@ -19,8 +19,8 @@ pytestmark = [
 ]
 
 
-def run(*command: str | Path, cwd: Path, cache: Path | None = None) -> str:
-    """Standard output of a command that must succeed, away from the checkout."""
+def run(*command: str | Path, cwd: Path, cache: Path | None = None, fails: bool = False) -> str:
+    """What a command says, away from the checkout; that it fails with, when it must."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LIKEWISE"))}
     if cache is not None:
         env["LIKEWISE_HOME"] = str(cache)
@@ -32,8 +32,8 @@ def run(*command: str | Path, cwd: Path, cache: Path | None = None) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert (done.returncode != 0) == fails, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stderr if fails else done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +86,29 @@ def test_help_and_doctor(installed: Path, tmp_path: Path, model_cache: Path) -> 
 
 
 def test_every_module_imports(installed: Path, tmp_path: Path) -> None:
-    """Whatever a module imports is a declared dependency."""
+    """Whatever a module imports is a declared dependency; torch's engines say which they want."""
     code = (
         "import importlib, pkgutil, likewise\n"
         "for found in pkgutil.walk_packages(likewise.__path__, 'likewise.'):\n"
-        "    importlib.import_module(found.name)\n"
+        "    try:\n"
+        "        importlib.import_module(found.name)\n"
+        "    except ModuleNotFoundError as missing:\n"
+        "        if missing.name not in ('torch', 'transformers'): raise\n"
+        "        if not found.name.startswith('likewise.engines.torch_'): raise\n"
         "print('all')"
     )
     assert run(installed / "python", "-c", code, cwd=tmp_path) == "all\n"
+
+
+def test_the_engine_that_isnt_installed_says_what_to_install(
+    installed: Path, tmp_path: Path, model_folder: Path, model_cache: Path
+) -> None:
+    (tmp_path / "in.txt").write_text("a text\n")
+    said = run(
+        installed / "likewise", "embed", "in.txt", "--model", model_folder, "--engine", "torch",
+        cwd=tmp_path, cache=model_cache, fails=True,
+    )  # fmt: skip
+    assert "pip install 'likewise[torch]'" in said
 
 
 def test_it_embeds(installed: Path, tmp_path: Path, model_folder: Path, model_cache: Path) -> None:

@@ -34,7 +34,7 @@ def rerank(
     engine: str | None,
     offline: bool | None,
 ) -> None:
-    """Score each TEXT by how well it answers QUERY, and print them, the best first.
+    """Put texts in order by how well they answer a question.
 
     MODEL is a reranker: a cross-encoder, or a decoder that answers yes or no. Without a TEXT, or
     with '-', standard input is read, a text a line.
