@@ -6,7 +6,7 @@
 BERT-shaped models with random weights (speed doesn't depend on them), texts of exactly so many
 tokens, tokenising included. In each round every side embeds the same texts, one right after the
 other. For each cell: how many times faster than each other side, and which share of the machine's
-limit (its f32 or bf16 matrix products in the model's own shapes, measured in the same round) ours
+limit (its f32 matrix products in the model's own shapes, measured right before and after) ours
 reaches. Other sides run in float32. The row keeps every figure.
 """
 
@@ -31,6 +31,7 @@ from roofline import Peak
 Embed = Callable[[list[str]], Any]
 ROOFLINE_TARGET, FROM_LENGTH = 0.6, 64
 VOCABULARY, POSITIONS = 30522, 512
+PEAK_ROWS = (512, 2048)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Size:
     width: int
     heads: int
     tokens: int
+    peak_layers: int
+    """Layers of products by which the machine's limit is measured: half a second of them."""
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
@@ -55,9 +58,9 @@ class Size:
 
 
 SIZES = {
-    "small": Size(6, 384, 12, 16384),
-    "base": Size(12, 768, 12, 4096),
-    "large": Size(24, 1024, 16, 2048),
+    "small": Size(6, 384, 12, 16384, 12),
+    "base": Size(12, 768, 12, 4096, 3),
+    "large": Size(24, 1024, 16, 2048, 2),
 }
 
 
@@ -125,7 +128,12 @@ def sides_of(folder: Path, profiles: Sequence[str], skipped: Sequence[str]) -> d
 
 
 def measure(
-    size: Size, length: int, sides: dict[str, Embed], peak: Peak, rounds: int, vocabulary: Path
+    size: Size,
+    length: int,
+    sides: dict[str, Embed],
+    peaks: list[Peak],
+    rounds: int,
+    vocabulary: Path,
 ) -> dict[str, Any]:
     """One cell: seconds of every side, ratios to ours, shares of the limit."""
     count = max(2, size.tokens // length)
@@ -133,19 +141,22 @@ def measure(
     for embed in sides.values():
         embed(blocks[0][: max(2, count // 4)])
     times: dict[str, list[float]] = {name: [] for name in sides}
-    rates = []
-    for block in blocks:
-        rates.append(peak.rate())
-        for name, embed in sides.items():
-            times[name].append(seconds(embed, block))
-    middle = {name: statistics.median(values) for name, values in times.items()}
-    rate = statistics.median(rates)
     mine = [name for name in sides if name.startswith("likewise")]
+    shares: dict[str, list[float]] = {name: [] for name in mine}
+    for block in blocks:
+        for name, embed in sides.items():
+            before = [peak.rate() for peak in peaks if name in mine]
+            times[name].append(seconds(embed, block))
+            if name in mine:
+                after = [peak.rate() for peak in peaks]
+                rate = max(statistics.mean(both) for both in zip(before, after, strict=True))
+                shares[name].append(size.flop(length, count) / rate / times[name][-1])
+    middle = {name: statistics.median(values) for name, values in times.items()}
     return {
         "length": length,
         "texts": count,
         "seconds": middle,
-        "roofline": {name: size.flop(length, count) / rate / middle[name] for name in mine},
+        "roofline": {name: statistics.median(values) for name, values in shares.items()},
         "ratios": {
             name: {
                 other: statistics.median(
@@ -187,9 +198,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = write_model(Path(place) / "model", size, like)
             sides = sides_of(folder, asked.profiles.split(","), asked.skip)
-            peak = Peak(1024, "f32", size.shapes, layers=2)
+            peaks = [Peak(rows, "f32", size.shapes, size.peak_layers) for rows in PEAK_ROWS]
             for length in (int(each) for each in asked.lengths.split(",")):
-                cell = measure(size, length, sides, peak, asked.rounds, like / "vocab.txt")
+                cell = measure(size, length, sides, peaks, asked.rounds, like / "vocab.txt")
                 found.setdefault(name, []).append(cell)
                 show(name, cell)
             sides.clear()

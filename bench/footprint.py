@@ -3,7 +3,7 @@
     python bench/footprint.py [--only NAME]
 
 Models with random weights in the shapes of well-known ones. Each is loaded in a process of its own,
-embeds short texts, then one of 8,192 tokens where it reads that many. Resident memory (with the
+embeds short texts, then one of 8,192 tokens if it reads that many. Resident memory (with the
 mapped file's pages) is compared with the weights in the arithmetic that runs, and with that of a
 process that has only imported everything. Last come the ratios.
 """
@@ -49,7 +49,7 @@ MODERNBERT = {
 QWEN3 = {
     "model_type": "qwen3", "vocab_size": 151669, "hidden_size": 1024, "num_hidden_layers": 28,
     "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "hidden_act": "silu",
-    "intermediate_size": 3072, "max_position_embeddings": 8192, "rms_norm_eps": 1e-6,
+    "intermediate_size": 3072, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
     "rope_theta": 1000000.0, "attention_bias": False, "use_sliding_window": False,
 }  # fmt: skip
 
