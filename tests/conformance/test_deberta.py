@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 
 from likewise.base.errors import ModelUnsupported
-from likewise.base.names import resolve
-from likewise.engines.batch import Engine, PackedBatch
-from likewise.engines.names import ENGINES, PACKED
-from likewise.models.card import read_card
+from likewise.engines.batch import PackedBatch
 from likewise.nets.deberta import Deberta
 from tests.conformance.test_engines import worst_cosine_distance
 from tests.conformance.tiny import WORDS, write_net
@@ -52,18 +49,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "positions, types": {"position_biased_input": True, "type_vocab_size": 2},
     "no distances": {"relative_attention": False, "pos_att_type": None},
 }
-
-
-@pytest.fixture(params=PACKED)
-def make(request: pytest.FixtureRequest) -> Any:
-    """An engine from a model folder."""
-
-    def engine(folder: Path) -> Engine:
-        kind = resolve(request.param, ENGINES, what="engine")
-        made: Engine = kind(read_card(folder), precision="f32", threads=1)
-        return made
-
-    return engine
 
 
 @pytest.mark.torch

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likewise.base.names import resolve
-from likewise.engines.batch import Engine, PackedBatch
-from likewise.engines.names import ENGINES, PACKED
-from likewise.models.card import read_card
+from likewise.engines.batch import PackedBatch
 from tests.conformance.test_engines import worst_cosine_distance
 from tests.conformance.tiny import WORDS, write_json, write_net, write_parts
 
@@ -116,18 +113,6 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"hidden_act": "gelu", "rope_parameters": turning("linear", factor=3.0)},
     ),
 }
-
-
-@pytest.fixture(params=PACKED)
-def make(request: pytest.FixtureRequest) -> Any:
-    """An engine from a model folder."""
-
-    def engine(folder: Path) -> Engine:
-        kind = resolve(request.param, ENGINES, what="engine")
-        made: Engine = kind(read_card(folder), precision="f32", threads=1)
-        return made
-
-    return engine
 
 
 def build(model_type: str, changes: dict[str, Any], *, seed: int = 0) -> Any:

@@ -9,10 +9,7 @@ import numpy as np
 import pytest
 
 from likewise.base.errors import EngineError, ModelCorrupt, ModelUnsupported
-from likewise.base.names import resolve
-from likewise.engines.batch import Engine, PackedBatch
-from likewise.engines.names import ENGINES, PACKED
-from likewise.models.card import read_card
+from likewise.engines.batch import PackedBatch
 from tests.conformance.tiny import SMALL, write_bert, write_json
 
 LENGTHS = (1, 2, 3, 5, 8, 13, 21, 34, 64, 4, 4, 4, 33)
@@ -25,18 +22,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "odd sizes": {"hidden_size": 30, "num_attention_heads": 3, "intermediate_size": 7},
     "one type": {"type_vocab_size": 1, "layer_norm_eps": 0.1},
 }
-
-
-@pytest.fixture(params=PACKED)
-def make(request: pytest.FixtureRequest) -> Any:
-    """An engine from a model folder."""
-
-    def engine(folder: Path, **options: Any) -> Engine:
-        kind = resolve(request.param, ENGINES, what="engine")
-        made: Engine = kind(read_card(folder), **{"precision": "f32", "threads": 1} | options)
-        return made
-
-    return engine
 
 
 def texts(lengths: tuple[int, ...] = LENGTHS, seed: int = 1) -> list[list[int]]:
