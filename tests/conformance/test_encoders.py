@@ -167,6 +167,22 @@ def test_random_encoders_match_transformers(
     require_equal(make(folder).stream(), texts(), means(net, texts()))
 
 
+@pytest.mark.parametrize(
+    ("model_type", "padding"),
+    [("roberta", 1), ("roberta", 5), ("xlm-roberta", 1), ("camembert", 3), ("mpnet", 1)],
+)
+def test_a_padding_token_in_a_text_takes_no_position(
+    make: Any, tmp_path: Path, model_type: str, padding: int
+) -> None:
+    """Whoever writes "<pad>" gets the vector that transformers gives, not one beside it."""
+    net = build(model_type, {"pad_token_id": padding})
+    folder = write_net(tmp_path / "model", net, longest=LONGEST)
+    batch = texts()
+    for ids, at in ((batch[2], 0), (batch[4], 7), (batch[4], 8), (batch[9], 4), (batch[0], 0)):
+        ids[at] = padding
+    require_equal(make(folder).stream(), batch, means(net, batch))
+
+
 @pytest.mark.parametrize("model_type", ["gte", "nomic_bert"])
 def test_weights_named_as_transformers_names_them(
     make: Any, tmp_path: Path, model_type: str

@@ -65,6 +65,16 @@ class PackedBatch:
         places = positions.astype(np.int32)
         return cls(ids, cumulative, places, int(lengths.max()), kinds, left_out, seen)
 
+    def placed(self, skip: int) -> Ints:
+        """int32 [tokens]: `positions` where tokens `skip` don't count, and stand at -1 themselves.
+
+        RoBERTa and MPNet number positions so, which shows when a text has a literal padding token.
+        """
+        counts = self.ids != skip
+        seen = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        first = np.repeat(self.cumulative[:-1], np.diff(self.cumulative))
+        return np.where(counts, seen[:-1] - seen[first], np.int32(-1))
+
     def part(self, start: int, stop: int) -> PackedBatch:
         """The texts `start` to `stop` alone; at least one."""
         tokens, texts = slice(*self.cumulative[[start, stop]]), slice(start, stop)

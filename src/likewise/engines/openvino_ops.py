@@ -13,6 +13,7 @@ from likewise.engines.openvino_experts import ExpertNodes
 from likewise.engines.openvino_nodes import MASKED, float_, int_, ints, joined
 from likewise.engines.openvino_weights import LARGE, SMALL, rows_of, spill_for, widened
 from likewise.engines.quiet import opset
+from likewise.engines.spread import Placed
 from likewise.nets.ops import Activation, Ops, PoolingMode
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ class OpenVinoOps(AttentionNodes, ExpertNodes, Ops[Any]):
         """Token types, int [tokens]."""
         return self._input("types", [-1], np.int32)
 
-    def positions(self, *, start: int = 0) -> Any:
+    def positions(self, *, start: int = 0, skip: int | None = None) -> Any:
         """Places in the text, int [tokens]."""
-        places = self._input("positions", [-1], np.int32)
+        places = self._indices("positions" if skip is None else Placed(skip))
         return places if start == 0 else opset.add(places, int_(start))
 
     def embedding(self, table: str, indices: Any) -> Any:

@@ -44,8 +44,15 @@ class Near:
     part: Literal["queries", "keys", "starts", "ends", "back"]
 
 
-Entry = str | Near
-"""What a graph asks for: a field of `Spread` by name, or what is near."""
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Places [T] by which tokens `skip` aren't counted (`PackedBatch.placed`)."""
+
+    skip: int
+
+
+Entry = str | Near | Placed
+"""What a graph asks for: a field of `Spread` by name, what is near, or other places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,9 @@ def feed(batch: PackedBatch, entries: Iterable[Entry]) -> list[Any]:
     for entry in entries:
         if isinstance(entry, str):
             arrays.append(getattr(spread, entry))
+            continue
+        if isinstance(entry, Placed):
+            arrays.append(_padded(batch.placed(entry.skip), len(spread.positions)))
             continue
         key = (entry.window, entry.causal)
         if key not in near:

@@ -71,9 +71,16 @@ class TorchOps(Ops[Any]):
         """Token types, int [tokens]."""
         return self._views["types"]
 
-    def positions(self, *, start: int = 0) -> Any:
+    def positions(self, *, start: int = 0, skip: int | None = None) -> Any:
         """Places in the text, int [tokens]."""
         places = self._views["positions"]
+        if skip is not None:
+            # As `PackedBatch.placed`, on the device: a recorded graph holds for other texts too.
+            counts = (self._views["ids"] != skip).int()
+            seen = counts.cumsum(0)
+            first = torch.arange(len(places), device=places.device) - places
+            before = (seen - counts).index_select(0, first)
+            places = torch.where(counts.bool(), seen - before - 1, -1)
         return places + start if start else places
 
     def embedding(self, table: str, indices: Any) -> Any:

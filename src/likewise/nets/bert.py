@@ -37,7 +37,8 @@ class Roberta(Encoder):
         """The architecture that `config` describes; errors as of `Bert`."""
         # The table's rows up to the padding token's number were never anyone's position.
         padding = config.get("pad_token_id")
-        return cls(**bert_sizes(config, where), start=1 + (1 if padding is None else padding))
+        padding = 1 if padding is None else padding
+        return cls(**bert_sizes(config, where), start=1 + padding, uncounted=padding)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class Encoder:
     """Rows of the table of positions; 0: there is none."""
     start: int = 0
     """The row of a text's first token."""
+    uncounted: int | None = None
+    """The token, that for padding, which has the row before `start` wherever it stands."""
     types: int = 0
     """Rows of the table of token types; 0: there is none."""
     narrow: int | None = None
@@ -100,7 +102,8 @@ class Encoder:
             pairs = pairs and self.types > 1
             x = ops.add(x, ops.embedding(_TYPES, ops.types()) if pairs else ops.row(_TYPES, 0))
         if self.positions:
-            x = ops.add(x, ops.embedding(_POSITIONS, ops.positions(start=self.start)))
+            places = ops.positions(start=self.start, skip=self.uncounted)
+            x = ops.add(x, ops.embedding(_POSITIONS, places))
         x = ops.layer_norm(x, _EMBEDDED, epsilon=self.epsilon)
         if self.narrow is not None:
             x = ops.linear(x, [_PROJECTED])

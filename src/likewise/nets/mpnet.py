@@ -45,7 +45,7 @@ class MpNet(Encoder):
             )
         bias = Relative(_TABLE, _BUCKETS, _FURTHEST)
         attention = replace(sizes.pop("attention"), bias=bias)
-        return cls(**sizes, attention=attention, start=_PADDING + 1)
+        return cls(**sizes, attention=attention, start=_PADDING + 1, uncounted=_PADDING)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every weight that `forward` reads, and its shape."""

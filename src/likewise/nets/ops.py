@@ -140,8 +140,11 @@ class Ops(Protocol[Tensor]):
         """Token types, int [tokens]: 1 in the second text of a pair, else 0."""
         ...
 
-    def positions(self, *, start: int = 0) -> Tensor:
-        """Each token's place in its text, counted from `start`, int [tokens]."""
+    def positions(self, *, start: int = 0, skip: int | None = None) -> Tensor:
+        """Each token's place in its text, counted from `start`, int [tokens].
+
+        Tokens whose id is `skip` aren't counted, and stand at `start` - 1.
+        """
         ...
 
     def embedding(self, table: str, indices: Tensor) -> Tensor:
