@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from likewise.base.errors import ModelCorrupt, ModelUnsupported
+from likewise.models.card import read_card
 from likewise.models.convert import convert
+from likewise.models.digest import outputs_digest, weights_digest
 from likewise.nets.names import NETS
 from likewise.runtime.service import Service
 from tests.conformance.head_folders import words, write_tokenizer, write_transformer
@@ -45,8 +48,6 @@ def write_m3(folder: Path, *, converted: bool = True) -> Path:
 
 def raise_bias(path: Path) -> None:
     """Most weights above 0, so that words that occur twice and special tokens have some."""
-    from safetensors.numpy import load_file, save_file
-
     layer = load_file(path)
     layer["bias"] = np.full(1, 4.0, np.float32)
     save_file(layer, path)
@@ -55,7 +56,6 @@ def raise_bias(path: Path) -> None:
 def by_hand(folder: Path, ids: list[int]) -> tuple[Any, dict[int, float], Any]:
     """Vector, lexical weights and token vectors of one text, as FlagEmbedding computes them."""
     import torch
-    from safetensors.numpy import load_file
     from transformers import AutoModel
 
     with quiet():
@@ -150,3 +150,20 @@ def test_pickled_layers_once_converted_are_computed(opened: Open, tmp_path: Path
         assert np.array_equal(ours, theirs)
     for (ids, weights), (other_ids, others) in zip(found.sparse, expected.sparse, strict=True):
         assert np.array_equal(ids, other_ids) and np.array_equal(weights, others)
+
+
+def test_another_lexical_layer_is_checked_anew(tmp_path: Path) -> None:
+    """Its vectors stay what they were, so that what is stored stays comparable."""
+    folder = write_m3(tmp_path / "model")
+    card = read_card(folder)
+    weights = weights_digest(card)
+    before = outputs_digest(card, weights)
+    for name, change in (("sparse_linear", 5.0), ("colbert_linear", 6.0)):
+        path = folder / f"{name}.safetensors"
+        layer = load_file(path)
+        layer["bias"] = layer["bias"] + np.float32(change)
+        save_file(layer, path)
+        assert weights_digest(card) == weights
+        changed = outputs_digest(card, weights)
+        assert changed != before
+        before = changed

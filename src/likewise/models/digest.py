@@ -14,6 +14,7 @@ from typing import Any
 from likewise.base.log import fields, logger
 from likewise.models.card import ModelCard
 from likewise.models.graphs import graph_file, graph_files
+from likewise.models.heads import Lexical
 from likewise.models.multivector import MultiVector
 from likewise.models.parts import Dense, LayerNorm, read_json
 from likewise.models.vocabulary import describe, normalised_differently
@@ -65,6 +66,19 @@ def weights_digest(card: ModelCard, *, cache: Path | None = None) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def outputs_digest(card: ModelCard, weights: str, *, cache: Path | None = None) -> str:
+    """sha256 (hex) over all that decides any of the model's outputs, given its `weights_digest`.
+
+    Another than that where heads lie beside the vectors (BGE-M3's lexical weights).
+    """
+    if not card.steps or not card.heads:
+        return weights
+    remembered = _Remembered(cache / "digests.json" if cache is not None else None)
+    heads = _described_heads(card, remembered)
+    remembered.save()
+    return hashlib.sha256(json.dumps([weights, heads], sort_keys=True).encode()).hexdigest()
+
+
 def _described_heads(card: ModelCard, remembered: _Remembered) -> list[Any]:
     described: list[Any] = []
     for head in card.heads:
@@ -73,8 +87,11 @@ def _described_heads(card: ModelCard, remembered: _Remembered) -> list[Any]:
             del facts["template"]["where"]
         described.append(facts)
         if isinstance(head, MultiVector):
-            folders = [one.source for one in head.projections if one.source is not None]
-            described += [remembered.sha256(path) for at in folders for path in weight_files(at)]
+            for source in (one.source for one in head.projections if one.source is not None):
+                files = (source,) if source.is_file() else weight_files(source)
+                described += [remembered.sha256(path) for path in files]
+        elif isinstance(head, Lexical):
+            described.append(remembered.sha256(head.file))
     # Where a folder lies says nothing of what it holds.
     return [json.loads(json.dumps(one, default=lambda path: path.name)) for one in described]
 

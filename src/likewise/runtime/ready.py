@@ -54,10 +54,12 @@ def ready(
     make: Make,
     *,
     precision: Precision,
-    weights: str,
+    outputs: str,
     cache: Path | None,
 ) -> Ready:
     """An engine in `precision`, or in float32 where that doesn't give what float32 gives.
+
+    `outputs` is the digest of all that decides what the model gives.
 
     What was found is remembered in the folder `cache`: the next start with the same weights,
     engine, machine and code builds one engine and computes nothing.
@@ -69,7 +71,7 @@ def ready(
     engine = make(precision)
     profile = profile_of(engine.precision)
     known = Remembered(cache / "selfchecks.json" if cache is not None else None)
-    key = selfcheck.key(weights, engine)
+    key = selfcheck.key(outputs, engine)
     worst = known.worst(key)
     full: Engine | None = None
     if worst is not None:

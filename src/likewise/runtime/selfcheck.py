@@ -146,9 +146,9 @@ def _concordance(a: Doubles, b: Doubles) -> Doubles:
     return np.where(spread < _NOTHING, 1.0, 2 * shared / np.maximum(spread, _NOTHING))
 
 
-def key(weights: str, engine: Engine) -> str:
-    """What a verdict holds for: these weights, engine, machine and arithmetic, and this code."""
-    facts = [weights, engine.name, engine.version, engine.precision, _machine(), _code()]
+def key(outputs: str, engine: Engine) -> str:
+    """What a verdict holds for: what decides the outputs; engine, machine and this code."""
+    facts = [outputs, engine.name, engine.version, engine.precision, _machine(), _code()]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from likewise.base.space import Space
 from likewise.engines.choose import choose
 from likewise.engines.names import AUTO, ENGINES, EXTRAS
 from likewise.models.card import ModelCard, read_card
-from likewise.models.digest import weights_digest
+from likewise.models.digest import outputs_digest, weights_digest
 from likewise.models.locate import finder
 from likewise.models.static_tokens import tokenizer_for
 from likewise.runtime.desk import Desk, listed
@@ -71,7 +71,7 @@ def load(
         tokenizer,
         lambda precision: make(card, precision=precision, threads=threads),
         precision=precision,
-        weights=weights,
+        outputs=outputs_digest(card, weights, cache=cache),
         cache=cache,
     )
     space = _space(card, weights) if card.steps else None
