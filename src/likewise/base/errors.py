@@ -26,6 +26,12 @@ LikewiseError
 │   ├── LeaseLost            another worker took over (retryable)
 │   └── SpaceMismatch        vectors of another model or setting: never mixed
 ├── Overloaded               too much waiting (retryable)
+│   ├── DeadlineExceeded     it can't be, or wasn't, computed in the time that was given
+│   └── RateLimited          this key asks for more than it may (retryable)
+├── AccessError
+│   ├── Unauthorised         no key, or one that isn't known
+│   └── Forbidden            a key that may not do this
+├── AdminError               a model can't be loaded, unloaded or reloaded as asked
 └── AddressInUse             the port is taken
 """
 
@@ -41,14 +47,25 @@ class LikewiseError(Exception):
         code: stable machine-readable name, the same in HTTP answers, logs and metrics.
         retryable: whether the same call can succeed later without a change by the caller.
         param: the request field or setting the error is about, where there is one.
+        inputs: positions of the inputs that failed, where it is about some of them.
+        retry_after_s: seconds after which a retry may succeed, where that can be said.
     """
 
     code: ClassVar[str] = "error"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        inputs: tuple[int, ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.param = param
+        self.inputs = inputs
+        self.retry_after_s = retry_after_s
 
 
 class InputError(LikewiseError):
@@ -203,6 +220,42 @@ class Overloaded(LikewiseError):
 
     code = "overloaded"
     retryable = True
+
+
+class DeadlineExceeded(Overloaded):
+    """The request can't be computed, or wasn't, within the time that it was given."""
+
+    code = "deadline_exceeded"
+
+
+class RateLimited(Overloaded):
+    """This key asks for more in a minute than it may."""
+
+    code = "rate_limited"
+
+
+class AccessError(LikewiseError):
+    """The caller may not do this."""
+
+    code = "access_error"
+
+
+class Unauthorised(AccessError):
+    """There is no key with the request, or it isn't known here."""
+
+    code = "unauthorised"
+
+
+class Forbidden(AccessError):
+    """The key is known and may not do this."""
+
+    code = "forbidden"
+
+
+class AdminError(LikewiseError):
+    """A model can't be loaded, unloaded or reloaded as it was asked."""
+
+    code = "admin_error"
 
 
 class AddressInUse(LikewiseError):

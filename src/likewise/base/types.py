@@ -20,6 +20,15 @@ Key = tuple[KeyPart, ...]
 Kind = Literal["document", "query"]
 """What a text is for: some models put another prompt before each."""
 
+Lane = Literal["interactive", "bulk"]
+"""Which queue work waits in: somebody waits for the answer, or nobody does."""
+
+Overflow = Literal["cut", "refuse"]
+"""What is done with a text of more tokens than the model reads."""
+
+CutSide = Literal["left", "right"]
+"""Where a text that is too long loses tokens."""
+
 Op = Literal["upsert", "delete"]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from likewise.models.card import ModelCard
     from likewise.models.multivector import MultiVector
-    from likewise.models.tokenize import Encoded, Ids, Tokenizer
+    from likewise.models.tokenize import Cut, Encoded, Ids, Tokenizer
 
     Mask = npt.NDArray[np.bool_]
 
@@ -63,7 +63,13 @@ class LateTokenizer:
                 )
 
     def encode(
-        self, texts: Sequence[str], *, kind: str, prompt: str = "", first: int = 0
+        self,
+        texts: Sequence[str],
+        *,
+        kind: str,
+        prompt: str = "",
+        first: int = 0,
+        cut: Cut | None = None,
     ) -> list[LateText]:
         """Each text of this kind, after the model's marker and `prompt`.
 
@@ -72,7 +78,7 @@ class LateTokenizer:
         """
         marker = self._head.marker(kind)
         prompt = marker + prompt.removeprefix(marker)
-        found = self._tokenizer.encode(texts, prompt=prompt, first=first)
+        found = self._tokenizer.encode(texts, prompt=prompt, first=first, cut=cut)
         limit = self._head.length(kind)
         return [self._late(self._tokenizer.shortened(one, limit), kind) for one in found]
 

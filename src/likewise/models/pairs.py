@@ -9,7 +9,7 @@ import numpy as np
 
 from likewise.base.errors import InputError, ModelCorrupt, ModelUnsupported
 from likewise.models.parts import read_json
-from likewise.models.tokenize import Encoded
+from likewise.models.tokenize import Cut, Encoded
 
 if TYPE_CHECKING:
     import tokenizers
@@ -25,6 +25,8 @@ _TYPED = ("bert", "electra", "deberta-v2")
 """Architectures whose own tokenizer is one of those, which is taken when no class is named."""
 # Two texts that share no token, to see what of a template stays the same.
 _FILLERS = ("0", "1 2 3 4")
+# Special tokens of a pair, at most, and one of each text.
+_LEAST_PAIR = 6
 
 
 class PairTokenizer:
@@ -59,7 +61,12 @@ class PairTokenizer:
             )
 
     def encode(
-        self, pairs: Sequence[tuple[str, str]], *, prompt: str = "", first: int = 0
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        prompt: str = "",
+        first: int = 0,
+        cut: Cut | None = None,
     ) -> list[Encoded]:
         """Each pair as the model reads it, at most as long as the model reads.
 
@@ -69,24 +76,26 @@ class PairTokenizer:
 
         Raises:
             InputError: an item isn't two texts, or holds a lone surrogate; its position is named.
+                Or `cut` asks for less than a pair's special tokens take.
         """
+        limit, cuts_left = self._limits(cut)
         checked = [_pair(pair, index) for index, pair in enumerate(pairs, first)]
         if self._template is not None:
-            return self._written(checked, self._template, prompt)
+            return self._written(checked, self._template, prompt, limit)
         found = self._inner.encode_batch([(prompt + a, b) for a, b in checked])
-        return [self._cut(one) for one in found]
+        return [self._cut(one, limit, cuts_left) for one in found]
 
     def _written(
-        self, pairs: Sequence[tuple[str, str]], template: Template, prompt: str
+        self, pairs: Sequence[tuple[str, str]], template: Template, prompt: str, limit: int
     ) -> list[Encoded]:
         texts = [template.write(query, document, prompt) for query, document in pairs]
         encoded = []
         for one in self._inner.encode_batch_fast(texts, add_special_tokens=False):
             ids = np.asarray(one.ids, np.int32)
             total = len(ids)
-            if total > self._limit:
-                end = self._template_end(template, prompt)[-self._limit :]
-                ids = np.concatenate([ids[: self._limit - len(end)], end])
+            if total > limit:
+                end = self._template_end(template, prompt)[-limit:]
+                ids = np.concatenate([ids[: limit - len(end)], end])
             encoded.append(Encoded(ids, total))
         return encoded
 
@@ -102,26 +111,44 @@ class PairTokenizer:
         count = int(differs[0]) if len(differs) else 0
         return one[len(one) - count :]
 
-    def _cut(self, found: tokenizers.Encoding) -> Encoded:
+    def _cut(self, found: tokenizers.Encoding, limit: int, cuts_left: bool) -> Encoded:
         ids = np.asarray(found.ids, np.int32)
         types = np.asarray(found.type_ids, np.int32)
         if not self._has_types:
             types = np.zeros_like(types)
         total = len(ids)
-        if total > self._limit:
-            kept = self._kept(found.sequence_ids)
+        if total > limit:
+            kept = self._kept(found.sequence_ids, limit, cuts_left)
             ids, types = ids[kept], types[kept]
         return Encoded(ids, total, types=types)
 
-    def _kept(self, sequence_ids: Sequence[int | None]) -> Any:
+    def _limits(self, cut: Cut | None) -> tuple[int, bool]:
+        """How many tokens a pair may have, and whether it loses the first ones."""
+        if cut is None:
+            return self._limit, self._cuts_left
+        limit = min(self._limit, cut.limit or self._limit)
+        if limit < _LEAST_PAIR:
+            raise InputError(
+                f"a limit of {limit} tokens leaves no room for a pair of texts", param="truncate"
+            )
+        if cut.side == "left" and self._template is not None:
+            raise InputError(
+                "this model writes pairs into a template, which can't lose its beginning; "
+                "cut texts on the right",
+                param="truncation_direction",
+            )
+        return limit, self._cuts_left if cut.side is None else cut.side == "left"
+
+    @staticmethod
+    def _kept(sequence_ids: Sequence[int | None], limit: int, cuts_left: bool) -> Any:
         """Which tokens stay: bool, one each."""
         of = np.array([-1 if text is None else text for text in sequence_ids])
         kept = of == -1
-        room = self._limit - int(kept.sum())
+        room = limit - int(kept.sum())
         counts = longest_first(int((of == 0).sum()), int((of == 1).sum()), room)
         for text, count in enumerate(counts):
             places = np.flatnonzero(of == text)
-            kept[places[len(places) - count :] if self._cuts_left else places[:count]] = True
+            kept[places[len(places) - count :] if cuts_left else places[:count]] = True
         return kept
 
 

@@ -11,7 +11,7 @@ import tokenizers
 
 from likewise.base.errors import ModelCorrupt
 from likewise.models.static import NO_LIMIT, NOTHING, STATIC
-from likewise.models.tokenize import Encoded, Tokenizer, plain_texts, unreadable
+from likewise.models.tokenize import Cut, Encoded, Tokenizer, plain_texts, unreadable
 from likewise.models.words import Words, reads_word_by_word
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ class StaticTokenizer(Tokenizer):
         cutting = json.loads((card.transformer / "tokenizer.json").read_bytes())["truncation"] or {}
         self._unknown: int | None = None
         self._most_characters: int | None = None
-        self._keeps_end = cutting.get("direction") == "Left"
+        self._cuts_front = cutting.get("direction") == "Left"
         if card.config["style"] == "model2vec":
             self._unknown = _unknown_token(self._inner)
-            self._keeps_end = False
+            self._cuts_front = False
             if card.max_tokens != NO_LIMIT:
                 lengths = [len(token) for token in self._inner.get_vocab()]
                 self._most_characters = card.max_tokens * int(np.median(lengths))
@@ -59,7 +59,14 @@ class StaticTokenizer(Tokenizer):
                 f"{ids}"
             )
 
-    def encode(self, texts: Sequence[str], *, prompt: str = "", first: int = 0) -> list[Encoded]:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str = "",
+        first: int = 0,
+        cut: Cut | None = None,
+    ) -> list[Encoded]:
         """Each text, after `prompt`, as token ids.
 
         Raises:
@@ -75,12 +82,17 @@ class StaticTokenizer(Tokenizer):
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
         return [
-            self._kept(ids, is_cut=most is not None and len(text) > most)
+            self._kept(ids, is_cut=most is not None and len(text) > most, cut=cut)
             for ids, text in zip(found, whole, strict=True)
         ]
 
     def encode_ids(
-        self, texts: Sequence[Sequence[int]], *, prompt: str = "", first: int = 0
+        self,
+        texts: Sequence[Sequence[int]],
+        *,
+        prompt: str = "",
+        first: int = 0,
+        cut: Cut | None = None,
     ) -> list[Encoded]:
         """Texts as token ids: checked, and put after `prompt`.
 
@@ -89,7 +101,7 @@ class StaticTokenizer(Tokenizer):
         """
         before = self._prompt_ids(prompt)
         return [
-            self._kept(np.concatenate([before, self._checked(ids, index)]), is_cut=False)
+            self._kept(np.concatenate([before, self._checked(ids, index)]), is_cut=False, cut=cut)
             for index, ids in enumerate(texts, first)
         ]
 
@@ -99,10 +111,11 @@ class StaticTokenizer(Tokenizer):
         found = self._inner.encode_batch_fast(texts, add_special_tokens=False)
         return [np.asarray(one.ids, np.int32) for one in found]
 
-    def _kept(self, ids: Ids, *, is_cut: bool) -> Encoded:
+    def _kept(self, ids: Ids, *, is_cut: bool, cut: Cut | None) -> Encoded:
         total = len(ids)
-        if total > self.max_tokens:
-            ids = ids[-self.max_tokens :] if self._keeps_end else ids[: self.max_tokens]
+        limit, side = self._limits(cut)
+        if total > limit:
+            ids = ids[-limit:] if side == "left" else ids[:limit]
         read = len(ids)
         if self._unknown is not None:
             is_known = ids != self._unknown

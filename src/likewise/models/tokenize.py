@@ -17,12 +17,23 @@ from likewise.models.vocabulary import open_tokenizer
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from likewise.base.types import CutSide
     from likewise.models.card import ModelCard
 
     Ids = npt.NDArray[np.int32]
 
 # Prompts are few; a caller who makes one up for every request shouldn't fill the memory.
 _PROMPTS_REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a caller wants cut otherwise than the model's files say."""
+
+    limit: int | None = None
+    """Tokens that stay, special ones included; never more than the model reads."""
+    side: CutSide | None = None
+    """Where the others are taken away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,18 @@ class Encoded:
     def truncated(self) -> bool:
         """Whether the end of the text was cut off."""
         return self.total > len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One token of a text."""
+
+    id: int
+    text: str
+    """As the vocabulary writes it."""
+    is_special: bool
+    span: tuple[int, int] | None
+    """First and last character (half open) that it stands for; None for a special one."""
 
 
 class Tokenizer:
@@ -90,6 +113,7 @@ class Tokenizer:
         *,
         prompt: str = "",
         first: int = 0,
+        cut: Cut | None = None,
     ) -> list[Encoded]:
         """Texts, or texts as token ids, after `prompt`; errors count inputs from `first`.
 
@@ -98,16 +122,24 @@ class Tokenizer:
         """
         kinds = {isinstance(one, str) for one in inputs}
         if kinds == {False}:
-            return self.encode_ids(inputs, prompt=prompt, first=first)  # type: ignore[arg-type]
-        return self.encode(inputs, prompt=prompt, first=first)  # type: ignore[arg-type]
+            return self.encode_ids(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]
+        return self.encode(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]
 
-    def encode(self, texts: Sequence[str], *, prompt: str = "", first: int = 0) -> list[Encoded]:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str = "",
+        first: int = 0,
+        cut: Cut | None = None,
+    ) -> list[Encoded]:
         """Each text, after `prompt`, as token ids.
 
         Raises:
             InputError: an item isn't a text, holds a lone surrogate, or has no tokens; its
-                position is named.
+                position is named. Or `cut` leaves no room for text.
         """
+        limit, side = self._limits(cut)
         whole = [prompt + text for text in plain_texts(texts, first)]
         try:
             found = self._inner.encode_batch_fast(whole)
@@ -115,18 +147,25 @@ class Tokenizer:
             raise unreadable(whole, first, broken) from broken
         count = self._prompt_length(prompt)
         return [
-            self._cut(np.asarray(one.ids, np.int32), index, count)
+            self._cut(np.asarray(one.ids, np.int32), index, count, limit, side)
             for index, one in enumerate(found, first)
         ]
 
     def encode_ids(
-        self, texts: Sequence[Sequence[int]], *, prompt: str = "", first: int = 0
+        self,
+        texts: Sequence[Sequence[int]],
+        *,
+        prompt: str = "",
+        first: int = 0,
+        cut: Cut | None = None,
     ) -> list[Encoded]:
         """Texts as token ids: checked, and given prompt and special tokens unless they have those.
 
         Raises:
-            InputError: an id isn't in the vocabulary; it and its position are named.
+            InputError: an id isn't in the vocabulary; it and its position are named. Or `cut`
+                leaves no room for text.
         """
+        limit, side = self._limits(cut)
         before = np.concatenate([self._head, self._prompt_ids(prompt)])
         encoded = []
         for index, given in enumerate(texts, first):
@@ -134,7 +173,7 @@ class Tokenizer:
             if not self._has_specials(ids):
                 ids = np.concatenate([before, ids, self._tail])
                 count = len(before) if prompt else 0
-            encoded.append(self._cut(ids, index, count))
+            encoded.append(self._cut(ids, index, count, limit, side))
         return encoded
 
     def shortened(self, one: Encoded, limit: int | None) -> Encoded:
@@ -162,6 +201,33 @@ class Tokenizer:
             raise unreadable(plain, 0, broken) from broken
         return [np.asarray(one.offsets, np.int64).reshape(-1, 2) for one in found]
 
+    def tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[Token]:
+        """The tokens of one text as they are, uncut, with their places in `prompt` + `text`.
+
+        Raises:
+            InputError: it holds a lone surrogate.
+        """
+        whole = prompt + text
+        try:
+            found = self._inner.encode(whole, add_special_tokens=special)
+        except (TypeError, UnicodeEncodeError) as broken:
+            raise unreadable([whole], 0, broken) from broken
+        return [
+            Token(index, token, bool(is_special), None if is_special else (start, end))
+            for index, token, is_special, (start, end) in zip(
+                found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True
+            )
+        ]
+
+    def text(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text that token ids stand for.
+
+        Raises:
+            InputError: an id isn't in the vocabulary.
+        """
+        checked = self._checked(ids, 0)
+        return self._inner.decode(checked.tolist(), skip_special_tokens=skip_special)
+
     def _prompt_ids(self, prompt: str) -> Ids:
         ids = self._inner.encode(prompt, add_special_tokens=False).ids
         return np.asarray(ids, np.int32)
@@ -187,7 +253,7 @@ class Tokenizer:
                 self._prompt_lengths[prompt] = known
         return known
 
-    def _cut(self, ids: Ids, index: int, prompt: int) -> Encoded:
+    def _cut(self, ids: Ids, index: int, prompt: int, limit: int, side: CutSide) -> Encoded:
         if not len(ids):
             raise InputError(
                 f"input {index} is empty: this model's tokenizer gives it no tokens", param="input"
@@ -200,12 +266,25 @@ class Tokenizer:
                 param="input",
             )
         total = len(ids)
-        if total > self.max_tokens and self._cuts_front:
+        if total > limit and side == "left":
             head = ids[: len(self._head)]
-            ids = np.concatenate([head, ids[total - self.max_tokens + len(head) :]])
-        elif total > self.max_tokens:
-            ids = np.concatenate([ids[: self.max_tokens - len(self._tail)], self._tail])
+            ids = np.concatenate([head, ids[total - limit + len(head) :]])
+        elif total > limit:
+            ids = np.concatenate([ids[: limit - len(self._tail)], self._tail])
         return Encoded(ids, total, min(prompt, len(ids)))
+
+    def _limits(self, cut: Cut | None) -> tuple[int, CutSide]:
+        """How many tokens a text may have, special ones included, and where it loses the rest."""
+        limit, side = self.max_tokens, "left" if self._cuts_front else "right"
+        if cut is not None:
+            limit, side = min(limit, cut.limit or limit), cut.side or side
+            if limit <= len(self._head) + len(self._tail):
+                raise InputError(
+                    f"a limit of {limit} tokens leaves no room for text: this model's special "
+                    f"tokens take {len(self._head) + len(self._tail)}",
+                    param="truncate",
+                )
+        return limit, cast("CutSide", side)
 
     def _checked(self, given: Sequence[int], index: int) -> Ids:
         if isinstance(given, str | bytes) or not isinstance(given, Sequence | np.ndarray):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from likewise.base.clock import monotonic
 from likewise.base.errors import (
     DimensionsError,
     InputError,
@@ -14,20 +14,22 @@ from likewise.base.errors import (
     LikewiseError,
     Overloaded,
 )
+from likewise.models.tokenize import Cut
 from likewise.runtime import metrics
-from likewise.runtime.pending import Embedded, Pending, Piece, Positions, embedding
+from likewise.runtime.pending import Embedded, Facts, Pending, Piece, embedding
 from likewise.runtime.reading import Inputs, Reader, expect
 from likewise.runtime.sinks import Answered, Rows, Scored
 from likewise.vectors.activate import ACTIVATIONS
-from likewise.vectors.norm import truncate
+from likewise.vectors.norm import normalise, truncate
 
 if TYPE_CHECKING:
-    from likewise.base.types import Kind
+    from likewise.base.types import Kind, Vectors
     from likewise.models.card import ModelCard
     from likewise.models.tokenize import Encoded
-    from likewise.runtime.lanes import Lane, Lanes
+    from likewise.runtime.inflight import Inflight
+    from likewise.runtime.lanes import Lanes
+    from likewise.runtime.manner import Manner
 
-Overflow = Literal["cut", "refuse"]
 T = TypeVar("T")
 
 SLICE_TEXTS = 256
@@ -37,131 +39,174 @@ SLICE_TEXTS = 256
 class Desk:
     """Where requests for one model come in. Safe to use from several threads."""
 
-    def __init__(self, card: ModelCard, reader: Reader, lanes: Lanes) -> None:
+    def __init__(self, card: ModelCard, reader: Reader, lanes: Lanes, inflight: Inflight) -> None:
         self._card = card
         self._reader = reader
         self._lanes = lanes
+        self._inflight = inflight
 
     def vectors(
         self,
         inputs: Inputs,
         prompt: str,
-        lane: Lane,
         dimensions: int | None,
-        overflow: Overflow,
+        manner: Manner,
         *,
         wait: bool,
         force: bool = False,
+        unit: bool = False,
     ) -> Future[Embedded]:
-        """Queue texts that become vectors, cut to `dimensions`; `force` allows any smaller."""
+        """Queue texts that become vectors, cut to `dimensions` (`force`: to any smaller).
+
+        With `unit` they have length 1, whatever the model's own files say.
+        """
         self._reader.require("vectors")
         width = self._card.dimensions
-        finish = None
-        if dimensions is not None and dimensions != width:
-            self._require_dimensions(dimensions, force)
-            finish = functools.partial(truncate, dimensions=dimensions)
+        cuts = dimensions if dimensions is not None and dimensions != width else None
+        if cuts is not None:
+            self._require_dimensions(cuts, force)
         inputs = listed(inputs)
-        pending = embedding(len(inputs), width, finish)
+
+        def finish(vectors: Vectors) -> Vectors:
+            if cuts is not None:
+                return truncate(vectors, cuts)
+            return normalise(vectors) if unit and not self._card.normalised else vectors
+
+        pending = embedding(len(inputs), width, finish, manner)
 
         def read(start: int, end: int) -> list[Piece]:
-            encoded = self._reader.texts(inputs[start:end], start, prompt)
-            return pending.pieces(self._counted(encoded, start, overflow), start)
+            encoded = self._reader.texts(inputs[start:end], start, prompt, _cut(manner))
+            encoded = self._counted(encoded, start, manner)
+            return self._inflight.pieces(encoded, start, pending, manner.lane)
 
-        return self._queue(pending, len(inputs), read, lane, wait=wait)
+        return self._queue(pending, len(inputs), read, wait=wait)
 
     def pairs(
         self,
         pairs: Sequence[tuple[str, str]],
         prompt: str | None,
         raw: bool,
-        lane: Lane,
-        overflow: Overflow,
+        manner: Manner,
         *,
         wait: bool,
     ) -> Future[Scored]:
         """Queue pairs that become scores; `raw` ones without their activation."""
-        head = self._reader.scores
-        finish = ACTIVATIONS["identity" if raw else head.activation]
-        rows = Rows(len(pairs), len(head.labels))
-
-        def made(tokens: Positions, truncated: Positions) -> Scored:
-            return Scored(finish(rows.result()), tokens, truncated)
-
-        pending = Pending(len(pairs), {"scores": rows}, made)
+        pending = self._scoring(len(pairs), raw, manner)
 
         def read(start: int, end: int) -> list[Piece]:
-            encoded = self._reader.pairs(pairs[start:end], start, prompt)
-            return pending.pieces(self._counted(encoded, start, overflow), start)
+            encoded = self._reader.pairs(pairs[start:end], start, prompt, _cut(manner))
+            return pending.pieces(self._counted(encoded, start, manner), start)
 
-        return self._queue(pending, len(pairs), read, lane, wait=wait)
+        return self._queue(pending, len(pairs), read, wait=wait)
+
+    def labels(self, inputs: Inputs, raw: bool, manner: Manner, *, wait: bool) -> Future[Scored]:
+        """Queue texts by themselves that become scores of the model's labels."""
+        self._reader.require_single()
+        inputs = listed(inputs)
+        pending = self._scoring(len(inputs), raw, manner)
+
+        def read(start: int, end: int) -> list[Piece]:
+            encoded = self._reader.texts(inputs[start:end], start, "", _cut(manner))
+            return pending.pieces(self._counted(encoded, start, manner), start)
+
+        return self._queue(pending, len(inputs), read, wait=wait)
 
     def outputs(
         self,
-        texts: Sequence[str],
+        inputs: Inputs,
         gives: Sequence[str],
         kind: Kind,
         prompt: str,
-        lane: Lane,
-        overflow: Overflow,
+        manner: Manner,
         *,
         wait: bool,
     ) -> Future[Answered]:
         """Queue texts that become all that is in `gives`, in one pass."""
         self._reader.require(*gives)
-        texts = listed(texts)
-        sinks = self._reader.sinks(gives, len(texts))
+        inputs = listed(inputs)
+        sinks = self._reader.sinks(gives, len(inputs))
 
-        def made(tokens: Positions, truncated: Positions) -> Answered:
+        def made(facts: Facts) -> Answered:
             found = {sink.gives: sink.result() for sink in sinks.values()}
             return Answered(
-                found.get("vectors"), found.get("sparse"), found.get("tokens"), tokens, truncated
+                found.get("vectors"),
+                found.get("sparse"),
+                found.get("tokens"),
+                facts.tokens,
+                facts.truncated,
+                facts.times,
+                found.get("states"),
             )
 
-        pending = Pending(len(texts), sinks, made)
+        pending = Pending(len(inputs), sinks, made, manner)
 
         def read(start: int, end: int) -> list[Piece]:
             late = self._reader.late(
-                texts[start:end], start, kind, prompt, is_late="tokens" in gives
+                inputs[start:end],
+                start,
+                kind,
+                prompt,
+                is_late="tokens" in gives,
+                cut=_cut(manner),
             )
             expect(sinks, late, start)
-            encoded = self._counted([one.encoded for one in late], start, overflow)
+            encoded = self._counted([one.encoded for one in late], start, manner)
             return pending.pieces(encoded, start, [one.attended for one in late])
 
-        return self._queue(pending, len(texts), read, lane, wait=wait)
+        return self._queue(pending, len(inputs), read, wait=wait)
+
+    def _scoring(self, count: int, raw: bool, manner: Manner) -> Pending[Scored]:
+        head = self._reader.scores
+        finish = ACTIVATIONS["identity" if raw else head.activation]
+        rows = Rows(count, len(head.labels))
+
+        def made(facts: Facts) -> Scored:
+            return Scored(finish(rows.result()), facts.tokens, facts.truncated, facts.times)
+
+        return Pending(count, {"scores": rows}, made, manner)
 
     def _queue(
         self,
         pending: Pending[T],
         count: int,
         read: Callable[[int, int], list[Piece]],
-        lane: Lane,
         *,
         wait: bool,
     ) -> Future[T]:
         """Put what `read` makes of inputs `start` to `end` into the lane, a slice at a time."""
+        lane, deadline = pending.manner.lane, pending.manner.deadline
         try:
             for start in range(0, count, SLICE_TEXTS):
-                self._lanes.put(lane, read(start, min(start + SLICE_TEXTS, count)), wait=wait)
+                began = monotonic()
+                pieces = read(start, min(start + SLICE_TEXTS, count))
+                pending.tokenise_s += monotonic() - began
+                if pieces:
+                    self._lanes.put(lane, pieces, wait=wait, deadline=deadline)
                 if pending.is_over:
                     break
         except LikewiseError as refused:
             # What was queued already is dropped when its turn comes.
             pending.fail(refused)
             if isinstance(refused, Overloaded):
-                metrics.OVERLOADED.labels(self._card.name, lane).inc()
+                metrics.REJECTED.labels(self._card.name, lane, pending.dialect, refused.code).inc()
             raise
+        metrics.TOKENISE_SECONDS.labels(self._card.name, lane).observe(pending.tokenise_s)
         return pending.future
 
-    def _counted(self, encoded: list[Encoded], start: int, overflow: Overflow) -> list[Encoded]:
+    def _counted(self, encoded: list[Encoded], start: int, manner: Manner) -> list[Encoded]:
         """`encoded`, those that were cut counted; or refused, if that was asked for."""
         cut = [index for index, one in enumerate(encoded) if one.truncated]
-        if cut and overflow == "refuse":
+        if cut and manner.overflow == "refuse":
             raise InputTooLong(
                 f"input {start + cut[0]} has {encoded[cut[0]].total} tokens; {self._card.name} "
                 f"reads {len(encoded[cut[0]].ids)}",
                 param="input",
+                inputs=tuple(start + at for at in cut),
             )
-        metrics.TRUNCATED.labels(self._card.name).inc(len(cut))
+        if cut:
+            lost = sum(encoded[at].total - len(encoded[at].ids) for at in cut)
+            metrics.TRUNCATED.labels(self._card.name, manner.dialect).inc(len(cut))
+            metrics.DROPPED_TOKENS.labels(self._card.name, manner.dialect).inc(lost)
         return encoded
 
     def _require_dimensions(self, dimensions: int, force: bool) -> None:
@@ -175,6 +220,13 @@ class Desk:
             + ("" if is_free or card.matryoshka else "; it wasn't trained to be cut to fewer"),
             param="dimensions",
         )
+
+
+def _cut(manner: Manner) -> Cut | None:
+    """What the caller wants cut otherwise than the model's files say."""
+    if manner.limit is None and manner.side is None:
+        return None
+    return Cut(manner.limit, manner.side)
 
 
 def listed(inputs: Any) -> Any:

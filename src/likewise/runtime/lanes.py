@@ -6,22 +6,26 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import get_args
 
 from likewise.base.clock import Clock, monotonic
-from likewise.base.errors import EngineError, Overloaded
+from likewise.base.errors import DeadlineExceeded, EngineError, Overloaded
+from likewise.base.types import Lane
 from likewise.runtime import pack
 from likewise.runtime.pace import Pace
 from likewise.runtime.pending import Piece
 
-Lane = Literal["interactive", "bulk"]
-LANES: tuple[Lane, ...] = ("interactive", "bulk")
+LANES: tuple[Lane, ...] = get_args(Lane)
 
 WINDOW_TEXTS = 512
 """Texts that are sorted by length together, at least."""
 _WINDOW_BATCHES = 4
 """Batches of texts of ordinary length (`_ORDINARY` tokens) that a window holds, at least."""
+_WINDOW_BUDGETS = 48
+"""Batches' worth of tokens that a window holds at most: what comes later waits for all of it."""
 _ORDINARY = 32
+_TURN_TEXTS = 64
+"""Texts that one request has staged before the next request has its turn."""
 IN_A_ROW = 8
 """Interactive batches after which a waiting bulk batch has its turn."""
 
@@ -32,35 +36,73 @@ class Batch:
 
     lane: Lane
     pieces: tuple[Piece, ...]
-    queued_at: float
-    """When the piece that waited longest was put, on the monotonic clock."""
+    queued_at: tuple[float, ...]
+    """When each piece was put, on the monotonic clock."""
+
+
+_Entry = tuple[Piece, float]
 
 
 @dataclass(slots=True)
 class _Queue:
-    """One lane: pieces as they came, and the window of them being worked off, longest first."""
+    """One lane: pieces by request, and the window of them being worked off, longest first."""
 
-    window: int = WINDOW_TEXTS
-    waiting: deque[tuple[Piece, float]] = field(default_factory=deque)
-    staged: list[tuple[Piece, float]] = field(default_factory=list)
+    window: int
+    window_tokens: int
+    requests: dict[int, deque[_Entry]] = field(default_factory=dict)
+    """Pieces of each `put`, as they came; whose turn is next comes first."""
+    staged: list[_Entry] = field(default_factory=list)
     tokens: int = 0
 
-    def next(self, budget: int) -> list[tuple[Piece, float]]:
+    def put(self, pieces: Sequence[Piece], now: float) -> None:
+        """Queue the pieces of one request, beside what it has waiting already."""
+        for piece in pieces:
+            self.requests.setdefault(_whose(piece), deque()).append((piece, now))
+        self.tokens += sum(len(piece.ids) for piece in pieces)
+
+    def next(self, budget: int, now: float) -> list[_Entry]:
         """The next batch's pieces, taken out; those whose request is over are dropped."""
-        while self.staged or self.waiting:
+        while self.staged or self.requests:
             if not self.staged:
                 self._stage()
             count = pack.fitting([len(piece.ids) for piece, _ in self.staged], budget)
             taken, self.staged = self.staged[:count], self.staged[count:]
             self.tokens -= sum(len(piece.ids) for piece, _ in taken)
+            for piece, _ in taken:
+                piece.pending.expire(now)
             if live := [entry for entry in taken if not entry[0].pending.is_over]:
                 return live
         return []
 
+    def entries(self) -> list[_Entry]:
+        """Everything that waits."""
+        return [*self.staged, *(entry for waiting in self.requests.values() for entry in waiting)]
+
+    def oldest(self) -> float | None:
+        """When what has waited longest was put; None when nothing waits."""
+        heads = [waiting[0][1] for waiting in self.requests.values()]
+        return min([*heads, *(at for _, at in self.staged)], default=None)
+
     def _stage(self) -> None:
-        window = [self.waiting.popleft() for _ in range(min(self.window, len(self.waiting)))]
+        """Fill the window, each request giving some texts in turn, so that none blocks others."""
+        window: list[_Entry] = []
+        tokens = 0
+        while self.requests and len(window) < self.window and tokens < self.window_tokens:
+            whose = next(iter(self.requests))
+            waiting = self.requests.pop(whose)
+            for _ in range(min(_TURN_TEXTS, len(waiting), self.window - len(window))):
+                window.append(waiting.popleft())
+                tokens += len(window[-1][0].ids)
+                if tokens >= self.window_tokens:
+                    break
+            if waiting:
+                self.requests[whose] = waiting
         order = pack.order([len(piece.ids) for piece, _ in window])
         self.staged = [window[index] for index in order]
+
+
+def _whose(piece: Piece) -> int:
+    return id(piece.pending.owner)
 
 
 class Lanes:
@@ -80,15 +122,19 @@ class Lanes:
         self._capacity = capacity_tokens
         self._clock = clock
         window = max(WINDOW_TEXTS, _WINDOW_BATCHES * pace.largest // _ORDINARY)
-        self._queues: dict[Lane, _Queue] = {lane: _Queue(window) for lane in LANES}
+        self._sizes = (window, _WINDOW_BUDGETS * pace.largest)
+        self._queues: dict[Lane, _Queue] = {lane: _Queue(*self._sizes) for lane in LANES}
         self._changed = threading.Condition()
         self._in_a_row = 0
         self._is_closed = False
 
-    def put(self, lane: Lane, pieces: Sequence[Piece], *, wait: bool) -> None:
+    def put(
+        self, lane: Lane, pieces: Sequence[Piece], *, wait: bool, deadline: float | None = None
+    ) -> None:
         """Queue `pieces`; when the lane is full, `wait` for room or refuse.
 
         Raises:
+            DeadlineExceeded: they can't be computed by `deadline` at the pace of now.
             Overloaded: the lane is full and `wait` is false.
             EngineError: the model is closed.
         """
@@ -97,17 +143,17 @@ class Lanes:
             self._pace.saw_query()
         with self._changed:
             queue = self._queues[lane]
+            self._require_in_time(lane, tokens, deadline)
             if not wait and not self._has_room(queue, tokens):
                 raise Overloaded(
                     f"{queue.tokens} tokens wait in the {lane} lane, which holds "
-                    f"{self._capacity}; try again later"
+                    f"{self._capacity}; try again later",
+                    retry_after_s=self._seconds(queue.tokens + tokens - self._capacity),
                 )
             self._changed.wait_for(lambda: self._is_closed or self._has_room(queue, tokens))
             if self._is_closed:
                 raise EngineError("the model is closed")
-            now = self._clock()
-            queue.waiting.extend((piece, now) for piece in pieces)
-            queue.tokens += tokens
+            queue.put(pieces, self._clock())
             self._changed.notify_all()
 
     def take(self, *, wait: bool) -> Batch | None:
@@ -130,16 +176,23 @@ class Lanes:
         """Tokens that wait in `lane`."""
         return self._queues[lane].tokens
 
+    def waiting_texts(self, lane: Lane) -> int:
+        """Texts that wait in `lane`."""
+        with self._changed:
+            return len(self._queues[lane].entries())
+
+    def oldest_s(self, lane: Lane) -> float:
+        """For how long what came first has waited in `lane`, in seconds; 0 when nothing does."""
+        with self._changed:
+            oldest = self._queues[lane].oldest()
+        return 0.0 if oldest is None else max(0.0, self._clock() - oldest)
+
     def close(self) -> None:
         """Take nothing more; everything that waits fails."""
         with self._changed:
             self._is_closed = True
-            left = [
-                piece
-                for queue in self._queues.values()
-                for piece, _ in (*queue.staged, *queue.waiting)
-            ]
-            self._queues = {lane: _Queue() for lane in LANES}
+            left = [piece for queue in self._queues.values() for piece, _ in queue.entries()]
+            self._queues = {lane: _Queue(*self._sizes) for lane in LANES}
             self._changed.notify_all()
         for piece in left:
             piece.pending.fail(EngineError("the model was closed before this was computed"))
@@ -147,12 +200,32 @@ class Lanes:
     def _has_room(self, queue: _Queue, tokens: int) -> bool:
         return queue.tokens == 0 or queue.tokens + tokens <= self._capacity
 
+    def _require_in_time(self, lane: Lane, tokens: int, deadline: float | None) -> None:
+        """Refuse at once what would come too late, while the caller can still go elsewhere."""
+        if deadline is None:
+            return
+        # Bulk work comes after all that is interactive; that waits for no bulk but the batch at
+        # hand, which is short while queries come in.
+        ahead = sum(self._queues[one].tokens for one in LANES if lane in (one, "bulk"))
+        left = deadline - self._clock()
+        needed = self._seconds(ahead + tokens)
+        if left <= 0 or needed > left:
+            raise DeadlineExceeded(
+                f"{ahead} tokens wait before this request: it would take about {needed:.1f} s, "
+                f"and {max(0.0, left):.1f} s are left of the time given",
+                retry_after_s=self._seconds(ahead),
+            )
+
+    def _seconds(self, tokens: int) -> float:
+        return max(0, tokens) * self._pace.seconds_per_token / self._streams
+
     def _next(self) -> Batch | None:
         lanes = LANES if self._in_a_row < IN_A_ROW else LANES[::-1]
+        now = self._clock()
         for lane in lanes:
             budget = self._pace.largest if lane == "interactive" else self._pace.budget()
             queue = self._queues[lane]
-            if taken := queue.next(min(budget, pack.share(queue.tokens, self._streams))):
+            if taken := queue.next(min(budget, pack.share(queue.tokens, self._streams)), now):
                 self._in_a_row = self._in_a_row + 1 if lane == "interactive" else 0
-                return Batch(lane, tuple(p for p, _ in taken), min(at for _, at in taken))
+                return Batch(lane, tuple(p for p, _ in taken), tuple(at for _, at in taken))
         return None

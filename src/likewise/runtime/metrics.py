@@ -2,29 +2,78 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import weakref
+from collections import Counter as Tally
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+
+if TYPE_CHECKING:
+    from likewise.runtime.lanes import Lanes
 
 REGISTRY = CollectorRegistry()
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_SHORT = (0.0001, 0.0002, 0.0005, *_SECONDS)
 _TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _LANE = ("model", "lane")
+_WHO = (*_LANE, "dialect")
 
-TEXTS = Counter("likewise_texts", "Texts embedded.", _LANE, registry=REGISTRY)
+TEXTS = Counter("likewise_texts", "Texts computed.", _WHO, registry=REGISTRY)
 TOKENS = Counter(
-    "likewise_tokens", "Tokens computed, special ones included.", _LANE, registry=REGISTRY
+    "likewise_tokens", "Tokens computed, special ones included.", _WHO, registry=REGISTRY
 )
 TRUNCATED = Counter(
     "likewise_truncated_texts",
-    "Texts of which only the beginning was read.",
+    "Texts that were cut to what the model reads.",
+    ("model", "dialect"),
+    registry=REGISTRY,
+)
+DROPPED_TOKENS = Counter(
+    "likewise_truncated_tokens",
+    "Tokens that were cut away.",
+    ("model", "dialect"),
+    registry=REGISTRY,
+)
+REJECTED = Counter(
+    "likewise_rejected",
+    "Requests refused because of load: a full lane, a deadline, a rate limit.",
+    (*_WHO, "reason"),
+    registry=REGISTRY,
+)
+SHARED = Counter(
+    "likewise_shared_texts",
+    "Texts not computed because the same one was being computed.",
     ("model",),
     registry=REGISTRY,
 )
-OVERLOADED = Counter(
-    "likewise_overloaded", "Requests refused because a lane was full.", _LANE, registry=REGISTRY
+CACHE_HITS = Counter(
+    "likewise_cache_hits", "Texts whose vector was kept.", ("model",), registry=REGISTRY
+)
+CACHE_MISSES = Counter(
+    "likewise_cache_misses",
+    "Texts whose vector was looked for and not kept.",
+    ("model",),
+    registry=REGISTRY,
+)
+NOT_FINITE = Counter(
+    "likewise_not_finite",
+    "Texts whose numbers came out as NaN or Inf.",
+    ("model",),
+    registry=REGISTRY,
 )
 FAILED_BATCHES = Counter(
     "likewise_failed_batches", "Batches that failed.", ("model", "code"), registry=REGISTRY
+)
+TOKENISE_SECONDS = Histogram(
+    "likewise_tokenise_seconds",
+    "Time to cut one request's texts into tokens.",
+    _LANE,
+    buckets=_SHORT,
+    registry=REGISTRY,
 )
 BATCH_SECONDS = Histogram(
     "likewise_batch_seconds",
@@ -35,6 +84,20 @@ BATCH_SECONDS = Histogram(
 )
 BATCH_TOKENS = Histogram(
     "likewise_batch_tokens", "Tokens in one batch.", _LANE, buckets=_TOKENS, registry=REGISTRY
+)
+BATCH_FILL = Histogram(
+    "likewise_batch_fill",
+    "Tokens in one batch, as a share of the most that is good for the engine.",
+    _LANE,
+    buckets=_SHARES,
+    registry=REGISTRY,
+)
+PADDING = Histogram(
+    "likewise_padding_share",
+    "Empty share of the rectangle of a batch's texts, which only attention may see.",
+    _LANE,
+    buckets=_SHARES,
+    registry=REGISTRY,
 )
 QUEUE_SECONDS = Histogram(
     "likewise_queue_seconds",
@@ -49,6 +112,71 @@ SELFCHECK = Gauge(
     ("model", "profile"),
     registry=REGISTRY,
 )
-WAITING_TOKENS = Gauge(
-    "likewise_waiting_tokens", "Tokens waiting to be computed.", _LANE, registry=REGISTRY
-)
+
+
+class Live:
+    """What waits in every lane of every loaded model, read when scraped."""
+
+    _GAUGES = (
+        ("likewise_waiting_tokens", "Tokens waiting to be computed."),
+        ("likewise_waiting_texts", "Texts waiting to be computed."),
+        ("likewise_queue_age_seconds", "How long what came first has been waiting."),
+    )
+
+    def __init__(self) -> None:
+        self._lanes: weakref.WeakKeyDictionary[Lanes, str] = weakref.WeakKeyDictionary()
+
+    def watch(self, model: str, lanes: Lanes) -> None:
+        """Show the lanes of `model` for as long as they are there."""
+        self._lanes[lanes] = model
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """The names, which don't depend on what is loaded."""
+        return [GaugeMetricFamily(name, text, labels=_LANE) for name, text in self._GAUGES]
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges as they are now; two generations of one model count together."""
+        from likewise.runtime.lanes import LANES
+
+        seen: dict[tuple[str, str], tuple[float, float, float]] = {}
+        for lanes, model in list(self._lanes.items()):
+            for lane in () if lanes.is_closed else LANES:
+                tokens, texts, age = seen.get((model, lane), (0.0, 0.0, 0.0))
+                seen[model, lane] = (
+                    tokens + lanes.waiting_tokens(lane),
+                    texts + lanes.waiting_texts(lane),
+                    max(age, lanes.oldest_s(lane)),
+                )
+        for at, family in enumerate(self.describe()):
+            for labels, values in seen.items():
+                family.add_metric(labels, values[at])
+            yield family
+
+
+LIVE = Live()
+REGISTRY.register(LIVE)
+
+
+def saw_batch(
+    model: str,
+    lane: str,
+    *,
+    seconds: float,
+    tokens: int,
+    texts: int,
+    longest: int,
+    budget: int,
+    dialects: Sequence[tuple[str, int]],
+) -> None:
+    """One batch was computed; `dialects` has who asked for each text, and its tokens."""
+    BATCH_SECONDS.labels(model, lane).observe(seconds)
+    BATCH_TOKENS.labels(model, lane).observe(tokens)
+    BATCH_FILL.labels(model, lane).observe(min(1.0, tokens / budget))
+    PADDING.labels(model, lane).observe(1 - tokens / (texts * longest))
+    by_dialect: Tally[str] = Tally()
+    for dialect, count in dialects:
+        by_dialect[dialect] += count
+    counts = Tally(dialect for dialect, _ in dialects)
+    for dialect, count in by_dialect.items():
+        TEXTS.labels(model, lane, dialect).inc(counts[dialect])
+        TOKENS.labels(model, lane, dialect).inc(count)

@@ -39,6 +39,11 @@ class Pace:
             known = self._seconds_per_token
             self._seconds_per_token = rate if known is None else known + _WEIGHT * (rate - known)
 
+    @property
+    def seconds_per_token(self) -> float:
+        """What a token takes one stream; 0 while nothing was computed yet."""
+        return self._seconds_per_token or 0.0
+
     def budget(self) -> int:
         """Tokens for the next bulk batch."""
         last = self._last_query

@@ -1,4 +1,4 @@
-"""A request on its way: where its rows gather until all are there, or one fails."""
+"""A request on its way: where its rows gather until all are there, or some failed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from likewise.runtime.sinks import Rows, Sink
+from likewise.base.errors import DeadlineExceeded, LikewiseError
+from likewise.runtime.manner import Manner
+from likewise.runtime.sinks import Rows, Sink, Times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Positions = tuple[int, ...]
+_NAMED = 20
+"""Failed inputs that a message names; the error has all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,62 @@ class Embedded:
     tokens: tuple[int, ...]
     """Tokens computed of each input, special ones included."""
     truncated: tuple[int, ...]
-    """Positions of inputs of which only the beginning was read."""
+    """Positions of inputs that were cut."""
+    times: Times = Times()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a request's inputs when all are there."""
+
+    tokens: tuple[int, ...]
+    truncated: tuple[int, ...]
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What one input's way took, in seconds."""
+
+    waited_s: float = 0.0
+    computed_s: float = 0.0
+
+
+class Waiting(Protocol):
+    """Who waits for a piece: one request, or several that asked for the same text."""
+
+    sinks: Mapping[Output, Sink]
+
+    @property
+    def owner(self) -> object:
+        """The request that this is worked on for: requests take turns."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        ...
+
+    @property
+    def dialect(self) -> str:
+        """Who asked, for the metrics."""
+        ...
+
+    def expire(self, now: float) -> None:
+        """Fail what should have been answered before `now`."""
+        ...
+
+    def deliver(self, index: int, found: Mapping[Output, Vectors], took: Took) -> None:
+        """Input `index` has what its sinks wait for."""
+        ...
+
+    def fail_input(self, index: int, error: LikewiseError) -> None:
+        """Input `index` can't be computed."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """The whole request ends with `error`; the first one counts."""
+        ...
 
 
 class Pending(Generic[T]):
@@ -41,19 +99,21 @@ class Pending(Generic[T]):
         self,
         count: int,
         sinks: Mapping[Output, Sink],
-        finish: Callable[[Positions, Positions], T],
+        finish: Callable[[Facts], T],
+        manner: Manner | None = None,
     ) -> None:
-        """Expect `count` inputs to fill `sinks`.
-
-        `finish` makes the answer of the tokens of each input and of the positions that were cut.
-        """
+        """Expect `count` inputs to fill `sinks`; `finish` makes the answer of what is known."""
         self.future: Future[T] = Future()
         self.sinks = sinks
+        self.manner = manner or Manner()
+        self.tokenise_s = 0.0
         self._finish = finish
         self._left = count
         self._lock = threading.Lock()
         self._tokens = [0] * count
         self._truncated: list[int] = []
+        self._failed: dict[int, LikewiseError] = {}
+        self._waited_s = self._computed_s = 0.0
         if count == 0:
             self._complete()
 
@@ -62,6 +122,22 @@ class Pending(Generic[T]):
         """Whether nobody waits for the rest: it failed, or was cancelled."""
         return self.future.done()
 
+    @property
+    def owner(self) -> object:
+        """Itself."""
+        return self
+
+    @property
+    def dialect(self) -> str:
+        """Who asked, for the metrics."""
+        return self.manner.dialect
+
+    def expire(self, now: float) -> None:
+        """Fail if it should have been answered before `now`."""
+        deadline = self.manner.deadline
+        if deadline is not None and now > deadline:
+            self.fail(DeadlineExceeded("the time given for this request ran out while it waited"))
+
     def pieces(
         self,
         encoded: Sequence[Encoded],
@@ -69,10 +145,7 @@ class Pending(Generic[T]):
         attended: Sequence[int | None] | None = None,
     ) -> list[Piece]:
         """Inputs `start` and following, as work to be queued."""
-        for index, one in enumerate(encoded, start):
-            self._tokens[index] = len(one.ids)
-            if one.truncated:
-                self._truncated.append(index)
+        self.note(encoded, start)
         return [
             Piece(
                 one.ids,
@@ -85,11 +158,29 @@ class Pending(Generic[T]):
             for index, one in enumerate(encoded, start)
         ]
 
-    def deliver(self, index: int, found: Mapping[Output, Vectors]) -> None:
+    def note(self, encoded: Sequence[Encoded], start: int) -> None:
+        """Inputs `start` and following have these tokens."""
+        for index, one in enumerate(encoded, start):
+            self._tokens[index] = len(one.ids)
+            if one.truncated:
+                self._truncated.append(index)
+
+    def deliver(self, index: int, found: Mapping[Output, Vectors], took: Took) -> None:
         """Input `index` has what its sinks wait for."""
         for name, sink in self.sinks.items():
             sink.put(index, found[name])
         with self._lock:
+            self._waited_s += took.waited_s
+            self._computed_s += took.computed_s
+            self._left -= 1
+            is_last = self._left == 0
+        if is_last:
+            self._complete()
+
+    def fail_input(self, index: int, error: LikewiseError) -> None:
+        """Input `index` can't be computed; the error that names all such comes at the end."""
+        with self._lock:
+            self._failed[index] = error
             self._left -= 1
             is_last = self._left == 0
         if is_last:
@@ -103,24 +194,46 @@ class Pending(Generic[T]):
             return
 
     def _complete(self) -> None:
-        result = self._finish(tuple(self._tokens), tuple(self._truncated))
+        if self._failed:
+            self.fail(_together(self._failed, len(self._tokens)))
+            return
+        count = max(1, len(self._tokens))
+        times = Times(self.tokenise_s, self._waited_s / count, self._computed_s / count)
+        result = self._finish(Facts(tuple(self._tokens), tuple(self._truncated), times))
         try:
             self.future.set_result(result)
         except InvalidStateError:
             return
 
 
+def _together(failed: Mapping[int, LikewiseError], count: int) -> LikewiseError:
+    """One error for the inputs that failed; it names them."""
+    positions = tuple(sorted(failed))
+    first = failed[positions[0]]
+    named = ", ".join(map(str, positions[:_NAMED])) + (", ..." if len(positions) > _NAMED else "")
+    return type(first)(
+        f"{first} ({len(positions)} of {count} inputs failed: {named})",
+        param=first.param,
+        inputs=positions,
+        retry_after_s=first.retry_after_s,
+    )
+
+
 def embedding(
-    count: int, dimensions: int, finish: Callable[[Vectors], Vectors] | None = None
+    count: int,
+    dimensions: int,
+    finish: Callable[[Vectors], Vectors] | None = None,
+    manner: Manner | None = None,
 ) -> Pending[Embedded]:
     """A request for `count` vectors; `finish` has the last word on the whole array."""
     rows = Rows(count, dimensions)
 
-    def made(tokens: Positions, truncated: Positions) -> Embedded:
+    def made(facts: Facts) -> Embedded:
         vectors = rows.result()
-        return Embedded(vectors if finish is None else finish(vectors), tokens, truncated)
+        vectors = vectors if finish is None else finish(vectors)
+        return Embedded(vectors, facts.tokens, facts.truncated, facts.times)
 
-    return Pending(count, {"vectors": rows}, made)
+    return Pending(count, {"vectors": rows}, made, manner)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +241,7 @@ class Piece:
     """One text, or one pair, to compute, and where its rows go."""
 
     ids: Ids
-    pending: Pending[Any]
+    pending: Waiting | Pending[Any]
     index: int
     prompt: int = 0
     """First tokens that a pooling may leave out."""

@@ -11,13 +11,14 @@ from likewise.base.errors import InputError, ModelUnsupported
 from likewise.models.heads import Head, Lexical, MultiVector, Scores, Sparse
 from likewise.models.late import LateText, LateTokenizer, wordless_tokens
 from likewise.models.pairs import PairTokenizer
+from likewise.models.tokenize import plain_texts
 from likewise.runtime.sinks import LexicalRows, Rows, SparseRows, TokenRows
 
 if TYPE_CHECKING:
     from likewise.base.types import Kind
     from likewise.engines.batch import Output
     from likewise.models.card import ModelCard
-    from likewise.models.tokenize import Encoded, Tokenizer
+    from likewise.models.tokenize import Cut, Encoded, Tokenizer
     from likewise.runtime.sinks import Sink
 
 Inputs = Sequence[str] | Sequence[Sequence[int]]
@@ -66,6 +67,16 @@ class Reader:
         self.require("scores")
         return next(head for head in self._card.heads if isinstance(head, Scores))
 
+    def require_single(self) -> None:
+        """Raises `ModelUnsupported` unless the model classifies texts by themselves."""
+        head = self.scores
+        if head.template is not None or head.answers:
+            raise ModelUnsupported(
+                f"{self._card.name} reads a question and a text together; it gives no labels of "
+                "one text",
+                param="model",
+            )
+
     def prompt(self, kind: Kind, text: str | None, name: str | None) -> str:
         """The prompt that was asked for, by its text or its name; else that of `kind`.
 
@@ -78,27 +89,42 @@ class Reader:
             return text
         return self._card.prompt(kind if name is None else name)
 
-    def texts(self, inputs: Inputs, start: int, prompt: str) -> list[Encoded]:
+    def texts(
+        self, inputs: Inputs, start: int, prompt: str, cut: Cut | None = None
+    ) -> list[Encoded]:
         """Texts, or texts as token ids, after `prompt`; errors count inputs from `start`."""
-        return self._tokenizer.encode_inputs(inputs, prompt=prompt, first=start)
+        return self._tokenizer.encode_inputs(inputs, prompt=prompt, first=start, cut=cut)
 
     def pairs(
-        self, pairs: Sequence[tuple[str, str]], start: int, prompt: str | None
+        self,
+        pairs: Sequence[tuple[str, str]],
+        start: int,
+        prompt: str | None,
+        cut: Cut | None = None,
     ) -> list[Encoded]:
         """Pairs of texts, with the model's own prompt unless there is another."""
         assert self._pairs is not None
         own = self.scores.prompt
-        return self._pairs.encode(pairs, prompt=own if prompt is None else prompt, first=start)
+        words = own if prompt is None else prompt
+        return self._pairs.encode(pairs, prompt=words, first=start, cut=cut)
 
     def late(
-        self, texts: Sequence[str], start: int, kind: Kind, prompt: str, *, is_late: bool
+        self,
+        inputs: Inputs,
+        start: int,
+        kind: Kind,
+        prompt: str,
+        *,
+        is_late: bool,
+        cut: Cut | None = None,
     ) -> list[LateText]:
         """Texts and their tokens, `is_late` where each token gets a vector."""
         if is_late and self._late is not None:
-            return self._late.encode(texts, kind=kind, prompt=prompt, first=start)
+            texts = words_only(inputs, start)
+            return self._late.encode(texts, kind=kind, prompt=prompt, first=start, cut=cut)
         return [
             LateText(one, None, np.ones(len(one.ids), np.bool_))
-            for one in self.texts(texts, start, prompt)
+            for one in self.texts(inputs, start, prompt, cut)
         ]
 
     def sinks(self, wanted: Sequence[str], count: int) -> dict[Output, Sink]:
@@ -117,6 +143,15 @@ class Reader:
 
     def _head(self, gives: str) -> Head:
         return next(head for head in self._card.heads if head.gives == gives)
+
+
+def words_only(inputs: Inputs, start: int) -> list[str]:
+    """`inputs`, counted from `start`, where token ids won't do: markers go before the words.
+
+    Raises:
+        InputError: one isn't a text.
+    """
+    return plain_texts(inputs, start)  # type: ignore[arg-type]
 
 
 def expect(sinks: dict[Output, Sink], encoded: Sequence[LateText], start: int) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from likewise.base.errors import ModelUnsupported, SettingsError
 from likewise.base.log import fields, logger
@@ -20,8 +17,11 @@ from likewise.models.card import ModelCard, read_card
 from likewise.models.digest import outputs_digest, weights_digest
 from likewise.models.locate import finder
 from likewise.models.static_tokens import tokenizer_for
-from likewise.runtime.desk import Desk, listed
-from likewise.runtime.lanes import Lane, Lanes
+from likewise.runtime import metrics
+from likewise.runtime.calls import Calls
+from likewise.runtime.desk import Desk
+from likewise.runtime.inflight import Inflight
+from likewise.runtime.lanes import Lanes
 from likewise.runtime.pace import Pace
 from likewise.runtime.pending import Embedded
 from likewise.runtime.reading import Reader
@@ -31,11 +31,9 @@ from likewise.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from likewise.base.precision import Precision
-    from likewise.base.types import Kind, Vectors
     from likewise.engines.batch import Engine
     from likewise.models.tokenize import Tokenizer
-    from likewise.runtime.desk import Overflow
-    from likewise.runtime.sinks import Answered, Scored, SparseVector
+    from likewise.runtime.cache import VectorCache
 
 _log = logger("runtime")
 
@@ -52,8 +50,11 @@ def load(
     cache: Path | None = None,
     engine: str = AUTO,
     capacity_tokens: int = CAPACITY_TOKENS,
+    kept: VectorCache | None = None,
 ) -> Service:
     """The model in `folder`, ready; `cache` remembers digests and self-checks between starts.
+
+    Vectors go into `kept`, and are taken from there.
 
     Raises:
         ModelError: it isn't there, isn't supported, or is damaged.
@@ -76,7 +77,15 @@ def load(
     )
     space = _space(card, weights) if card.steps else None
     facts = {"weights": weights, **choice.facts(), **found.facts()}
-    service = Service(card, tokenizer, found.engine, space, facts, capacity_tokens=capacity_tokens)
+    service = Service(
+        card,
+        tokenizer,
+        found.engine,
+        space,
+        facts,
+        capacity_tokens=capacity_tokens,
+        kept=kept,
+    )
     _log.info(fields("model loaded", **service.info()))
     return service
 
@@ -94,7 +103,7 @@ def _space(card: ModelCard, weights: str) -> Space:
     )
 
 
-class Service:
+class Service(Calls):
     """A loaded model. Safe to use from several threads; `close` it when done."""
 
     def __init__(
@@ -106,8 +115,12 @@ class Service:
         check: dict[str, Any],
         *,
         capacity_tokens: int = CAPACITY_TOKENS,
+        kept: VectorCache | None = None,
     ) -> None:
-        """Serve `card` with `engine`; `space` is None for a model that gives no vectors."""
+        """Serve `card` with `engine`; `space` is None for a model that gives no vectors.
+
+        Vectors go into `kept`, and are taken from there.
+        """
         self.card = card
         self._tokenizer = tokenizer
         self._engine = engine
@@ -116,7 +129,9 @@ class Service:
         pace = Pace(largest=engine.budget_tokens)
         self._reader = Reader(card, tokenizer)
         self._lanes = Lanes(pace, capacity_tokens=capacity_tokens, streams=engine.streams)
-        self._desk = Desk(card, self._reader, self._lanes)
+        holds_for = "" if space is None else f"{space.fingerprint} {engine.name} {engine.precision}"
+        inflight = Inflight(card.name, cache=kept if space else None, cache_key=holds_for)
+        self._desk = Desk(card, self._reader, self._lanes, inflight)
         self._workers = [
             Worker(
                 engine.stream(),
@@ -129,6 +144,7 @@ class Service:
         ]
         for worker in self._workers:
             worker.start()
+        metrics.LIVE.watch(card.name, self._lanes)
         # A thread inside the engine while the interpreter ends would abort the process, so that
         # a service nobody closed is closed at exit, or when nobody holds it any more.
         self._closing = weakref.finalize(self, _stop, self._lanes, self._workers, engine)
@@ -143,177 +159,6 @@ class Service:
         self._reader.require("vectors")
         assert self._space is not None, "vectors without a space: this is a bug"
         return self._space
-
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self.card.name
-
-    def embed(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind = "document",
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        dimensions: int | None = None,
-        force: bool = False,
-        lane: Lane = "bulk",
-        overflow: Overflow = "cut",
-    ) -> Vectors:
-        """Vectors float32 [len(texts), dimensions], in order. Waits while the lane is full.
-
-        Before each text goes `prompt`, or the model's prompt called `prompt_name`, or else the one
-        it has for `kind`. Vectors are cut to `dimensions` and made length 1 again; `force` cuts
-        those of models that weren't trained for it.
-
-        Raises:
-            InputError: a text can't be embedded, or (`overflow="refuse"`) is too long.
-            DimensionsError: the model has no vectors of that width.
-            ModelUnsupported: the model gives no vectors.
-            EngineError: the computation failed.
-        """
-        words = self._reader.prompt(kind, prompt, prompt_name)
-        future = self._desk.vectors(
-            texts, words, lane, dimensions, overflow, wait=True, force=force
-        )
-        return future.result().vectors
-
-    def submit(
-        self,
-        inputs: Sequence[str] | Sequence[Sequence[int]],
-        *,
-        kind: Kind = "document",
-        prompt: str | None = None,
-        prompt_name: str | None = None,
-        lane: Lane = "interactive",
-        dimensions: int | None = None,
-        force: bool = False,
-        overflow: Overflow = "cut",
-    ) -> Future[Embedded]:
-        """Start embedding texts, or texts as token ids; cancelling the future gives the rest up.
-
-        Raises:
-            InputError: an input can't be embedded, or (`overflow="refuse"`) is too long.
-            DimensionsError: the model has no vectors of that width.
-            ModelUnsupported: the model gives no vectors.
-            Overloaded: too much is waiting.
-        """
-        words = self._reader.prompt(kind, prompt, prompt_name)
-        return self._desk.vectors(
-            inputs, words, lane, dimensions, overflow, wait=False, force=force
-        )
-
-    def score(
-        self,
-        query: str,
-        texts: Sequence[str],
-        *,
-        prompt: str | None = None,
-        lane: Lane = "bulk",
-        overflow: Overflow = "cut",
-    ) -> Vectors:
-        """How well each text answers `query`: float32 [len(texts)], higher is better.
-
-        Raises:
-            ModelUnsupported: the model scores no pairs, or has several labels (`submit_pairs`).
-            InputError: a text can't be read, or (`overflow="refuse"`) a pair is too long.
-            EngineError: the computation failed.
-        """
-        labels = self._reader.scores.labels
-        if len(labels) != 1:
-            raise ModelUnsupported(
-                f"{self.name} gives {len(labels)} numbers for a pair ({', '.join(labels)}), not "
-                "one score; submit_pairs() gives them all",
-                param="model",
-            )
-        pairs = [(query, text) for text in listed(texts)]
-        future = self._desk.pairs(pairs, prompt, False, lane, overflow, wait=True)
-        return np.ascontiguousarray(future.result().scores[:, 0])
-
-    def submit_pairs(
-        self,
-        pairs: Sequence[tuple[str, str]],
-        *,
-        prompt: str | None = None,
-        raw: bool = False,
-        lane: Lane = "interactive",
-        overflow: Overflow = "cut",
-    ) -> Future[Scored]:
-        """Start scoring pairs of texts: a number for each of the model's labels.
-
-        `raw` leaves out the activation that the model's numbers go through.
-
-        Raises:
-            ModelUnsupported: the model scores no pairs.
-            InputError: a pair can't be read, or (`overflow="refuse"`) is too long.
-            Overloaded: too much is waiting.
-        """
-        return self._desk.pairs(pairs, prompt, raw, lane, overflow, wait=False)
-
-    def embed_sparse(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind = "document",
-        prompt: str | None = None,
-        lane: Lane = "bulk",
-        overflow: Overflow = "cut",
-    ) -> list[SparseVector]:
-        """For each text the vocabulary's tokens that matter: ids int32 [k] and weights float32 [k].
-
-        Raises:
-            ModelUnsupported: the model gives no sparse vectors.
-            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
-            EngineError: the computation failed.
-        """
-        words = self._reader.prompt(kind, prompt, None)
-        given = self._desk.outputs(texts, ("sparse",), kind, words, lane, overflow, wait=True)
-        return list(given.result().sparse or ())
-
-    def embed_tokens(
-        self,
-        texts: Sequence[str],
-        *,
-        kind: Kind = "document",
-        prompt: str | None = None,
-        lane: Lane = "bulk",
-        overflow: Overflow = "cut",
-    ) -> list[Vectors]:
-        """For each text a vector for each token that counts: float32 [tokens, width].
-
-        Compare them with `likewise.vectors.maxsim.maxsim`. Queries and documents are read apart:
-        `kind` matters.
-
-        Raises:
-            ModelUnsupported: the model gives one vector a text, or none.
-            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
-            EngineError: the computation failed.
-        """
-        words = self._reader.prompt(kind, prompt, None)
-        given = self._desk.outputs(texts, ("tokens",), kind, words, lane, overflow, wait=True)
-        return list(given.result().tokens or ())
-
-    def submit_all(
-        self,
-        texts: Sequence[str],
-        *,
-        gives: Sequence[str] | None = None,
-        kind: Kind = "document",
-        prompt: str | None = None,
-        lane: Lane = "interactive",
-        overflow: Overflow = "cut",
-    ) -> Future[Answered]:
-        """Start computing several kinds of output in one pass; all but scores when None.
-
-        Raises:
-            ModelUnsupported: the model doesn't give one of `gives`.
-            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
-            Overloaded: too much is waiting.
-        """
-        wanted = gives or [one for one in self.card.gives if one != "scores"]
-        words = self._reader.prompt(kind, prompt, None)
-        return self._desk.outputs(texts, wanted, kind, words, lane, overflow, wait=False)
 
     def splitter(self, size: int = 128, overlap: int = 16) -> TokenSplitter:
         """Cuts texts into passages that the model reads whole.

@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     """Token ids int32 [k], rising, and their weights float32 [k], all above 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Where the time of a request went, in seconds."""
+
+    tokenise_s: float = 0.0
+    queue_s: float = 0.0
+    """How long its inputs waited, on average."""
+    compute_s: float = 0.0
+    """How long the batches of its inputs took, on average."""
+
+
 class Sink(Protocol):
     """Takes what an engine gave for each input; may be called from any thread."""
 
@@ -125,7 +136,10 @@ class Answered:
     token_counts: tuple[int, ...]
     """Tokens computed of each input, special ones included."""
     truncated: tuple[int, ...]
-    """Positions of inputs of which only the beginning was read."""
+    """Positions of inputs that were cut."""
+    times: Times = Times()
+    states: Sequence[Vectors] | None = None
+    """float32 [tokens, width] for each input: hidden states of all its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +152,4 @@ class Scored:
     """Tokens computed of each pair, special ones included."""
     truncated: tuple[int, ...]
     """Positions of pairs that were cut."""
+    times: Times = Times()

@@ -13,13 +13,15 @@ from likewise.base.errors import EngineError, LikewiseError, NotFinite
 from likewise.base.log import fields, logger
 from likewise.engines.batch import PER_TOKEN, PackedBatch
 from likewise.runtime import metrics
+from likewise.runtime.lanes import Batch
+from likewise.runtime.pending import Took
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from likewise.base.types import Vectors
     from likewise.engines.batch import Forward, Output, Outputs
-    from likewise.runtime.lanes import Batch, Lanes
+    from likewise.runtime.lanes import Lanes
     from likewise.runtime.pace import Pace
     from likewise.runtime.pending import Piece
 
@@ -71,20 +73,26 @@ class Worker:
     def _do(self, batch: Batch) -> None:
         labels = (self._model, batch.lane)
         started = monotonic()
-        metrics.QUEUE_SECONDS.labels(*labels).observe(started - batch.queued_at)
-        waiting = self._lanes.waiting_tokens(batch.lane)
-        metrics.WAITING_TOKENS.labels(*labels).set(waiting)
+        waited = [started - at for at in batch.queued_at]
+        metrics.QUEUE_SECONDS.labels(*labels).observe(max(waited))
         packed = _packed(batch.pieces)
         outputs = self._forward(packed)
         seconds = monotonic() - started
         self._pace.saw_batch(packed.tokens, seconds)
-        metrics.BATCH_SECONDS.labels(*labels).observe(seconds)
-        metrics.BATCH_TOKENS.labels(*labels).observe(packed.tokens)
-        metrics.TEXTS.labels(*labels).inc(packed.texts)
-        metrics.TOKENS.labels(*labels).inc(packed.tokens)
-        self._hand_out(batch, packed, outputs)
+        metrics.saw_batch(
+            *labels,
+            seconds=seconds,
+            tokens=packed.tokens,
+            texts=packed.texts,
+            longest=packed.max_length,
+            budget=self._pace.largest,
+            dialects=[(piece.pending.dialect, len(piece.ids)) for piece in batch.pieces],
+        )
+        self._hand_out(batch, packed, outputs, [Took(each, seconds) for each in waited])
 
-    def _hand_out(self, batch: Batch, packed: PackedBatch, outputs: Outputs) -> None:
+    def _hand_out(
+        self, batch: Batch, packed: PackedBatch, outputs: Outputs, took: Sequence[Took]
+    ) -> None:
         wanted: set[Output] = set()
         for piece in batch.pieces:
             wanted.update(piece.pending.sinks)
@@ -98,13 +106,25 @@ class Worker:
                 of = slice(begins[row], begins[row + 1]) if name in PER_TOKEN else row
                 found[name] = outputs[name][of]
             else:
-                piece.pending.deliver(piece.index, found)
+                piece.pending.deliver(piece.index, found, took[row])
                 continue
-            metrics.FAILED_BATCHES.labels(self._model, NotFinite.code).inc()
-            _log.error(fields("not finite", model=self._model, input=piece.index))
-            piece.pending.fail(
-                NotFinite(f"{self._model} gave NaN or Inf for input {piece.index}", param="input")
-            )
+            self._not_finite(batch, piece, took[row])
+
+    def _not_finite(self, batch: Batch, piece: Piece, took: Took) -> None:
+        """A text without finite numbers fails; beside others, only if it has none alone either.
+
+        In a rectangle, 0 times infinity carries one text's damage over to its neighbours.
+        """
+        if len(batch.pieces) > 1:
+            alone = Batch(batch.lane, (piece,), (0.0,))
+            packed = _packed(alone.pieces)
+            self._hand_out(alone, packed, self._forward(packed), [took])
+            return
+        metrics.NOT_FINITE.labels(self._model).inc()
+        _log.error(fields("not finite", model=self._model, tokens=len(piece.ids)))
+        piece.pending.fail_input(
+            piece.index, NotFinite(f"{self._model} gave NaN or Inf", param="input")
+        )
 
     def _fail(self, batch: Batch, failure: Exception) -> None:
         if not isinstance(failure, LikewiseError):
@@ -113,7 +133,7 @@ class Worker:
         metrics.FAILED_BATCHES.labels(self._model, failure.code).inc()
         _log.error(fields("batch failed", model=self._model, error=failure))
         for piece in batch.pieces:
-            piece.pending.fail(failure)
+            piece.pending.fail_input(piece.index, failure)
 
 
 def _packed(pieces: Sequence[Piece]) -> PackedBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
@@ -14,21 +15,21 @@ from likewise.server import openai, ops, page, search
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.middleware import Counting, HostCheck
-from likewise.server.serving import Models
+from likewise.server.serving import Fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from prometheus_client import CollectorRegistry
 
     from likewise.server.bindings import LiveBinding
-    from likewise.server.serving import Model
+    from likewise.server.serving import Catalogue, Model
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 def build(
-    models: Mapping[str, Model],
+    models: Mapping[str, Model] | Catalogue,
     bindings: Sequence[LiveBinding] = (),
     *,
     registry: CollectorRegistry | None = None,
@@ -52,7 +53,7 @@ def build(
         exception_handlers={LikewiseError: on_likewise_error, HTTPException: on_http_error},
     )
     app.router.redirect_slashes = False
-    app.state.models = Models(models)
+    app.state.models = Fixed(models) if isinstance(models, Mapping) else models
     app.state.bindings = tuple(bindings)
     app.state.registry = registry
     app.state.max_body_bytes = max_body_bytes

@@ -1,25 +1,27 @@
-"""Errors as the outside sees them: one table from our codes to status and type, one shape."""
+"""Errors as the outside sees them: one table from our codes to statuses, one shape a dialect."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from likewise.base.errors import InputError, LikewiseError
+from likewise.server.routing import dialect_of_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.requests import Request
 
 RETRY_AFTER_S = 1
 
 _REQUEST = "invalid_request_error"
 _SERVER = "server_error"
+_RATE = "rate_limit_error"
 
 STATUS: dict[str, tuple[int, str]] = {
     "error": (500, _SERVER),
@@ -48,34 +50,98 @@ STATUS: dict[str, tuple[int, str]] = {
     "lease_lost": (503, _SERVER),
     "space_mismatch": (409, _REQUEST),
     "overloaded": (503, _SERVER),
+    "deadline_exceeded": (503, _SERVER),
+    "rate_limited": (429, _RATE),
+    "access_error": (403, _REQUEST),
+    "unauthorised": (401, _REQUEST),
+    "forbidden": (403, _REQUEST),
+    "admin_error": (409, _REQUEST),
     "address_in_use": (500, _SERVER),
 }
-"""For each `LikewiseError.code`: the HTTP status, and the `type` field of the answer."""
+"""For each `LikewiseError.code`: the HTTP status, and OpenAI's `type` of the answer."""
+
+TEI_STATUS: dict[str, int] = {
+    "invalid_input": 422,
+    "input_too_long": 422,
+    "invalid_dimensions": 422,
+    "model_unsupported": 424,
+    "model_corrupt": 424,
+    "engine_error": 424,
+    "not_finite": 424,
+    "overloaded": 429,
+    "deadline_exceeded": 429,
+}
+"""Where Text Embeddings Inference answers with another status."""
+
+STATUS_BY_DIALECT: dict[str, dict[str, int]] = {"tei": TEI_STATUS}
+
+_TEI_TYPES = {400: "Empty", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer that isn't a success, in OpenAI's error shape."""
+    """An answer that isn't a success."""
 
     status: int
     type: str
     message: str
     code: str
     param: str | None = None
-    retryable: bool = False
+    retry_after_s: float | None = None
+    inputs: tuple[int, ...] = ()
+    """Positions of the inputs that failed, where it is about some of them."""
 
-    def response(self) -> Response:
-        """As it goes out, with `Retry-After` where a retry can help."""
-        body = {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
-        headers = {"retry-after": str(RETRY_AFTER_S)} if self.retryable else None
-        return json_response(body, self.status, headers)
+    def response(self, dialect: str = "openai") -> Response:
+        """As `dialect` says it, with `Retry-After` where a retry can help."""
+        status = STATUS_BY_DIALECT.get(dialect, {}).get(self.code, self.status)
+        body = SHAPES.get(dialect, _openai)(self, status)
+        headers = {"x-likewise-error": self.code}
+        if self.retry_after_s is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
+        return json_response(body, status, headers)
+
+
+Shape = Callable[[Refusal, int], Mapping[str, Any]]
+
+
+def _openai(refusal: Refusal, status: int) -> Mapping[str, Any]:
+    del status
+    error: dict[str, Any] = {
+        "message": refusal.message,
+        "type": refusal.type,
+        "param": refusal.param,
+        "code": refusal.code,
+    }
+    if refusal.inputs:
+        error["inputs"] = list(refusal.inputs)
+    return {"error": error}
+
+
+def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
+    return {"error": refusal.message, "error_type": _TEI_TYPES.get(status, "Backend")}
+
+
+def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:
+    del status
+    return {"error": refusal.message}
+
+
+def _cohere(refusal: Refusal, status: int) -> Mapping[str, Any]:
+    del status
+    return {"message": refusal.message}
+
+
+SHAPES: dict[str, Shape] = {
+    "openai": _openai,
+    "likewise": _openai,
+    "vllm": _openai,
+    "jina": _openai,
+    "infinity": _openai,
+    "tei": _tei,
+    "ollama": _ollama,
+    "cohere": _cohere,
+}
+"""How each dialect writes an error."""
 
 
 def json_response(
@@ -88,14 +154,17 @@ def json_response(
 def refusal_of(error: LikewiseError) -> Refusal:
     """Our error, as the outside sees it."""
     status, kind = STATUS[error.code]
-    return Refusal(status, kind, str(error), error.code, error.param, error.retryable)
+    after = error.retry_after_s
+    if after is None and error.retryable:
+        after = RETRY_AFTER_S
+    return Refusal(status, kind, str(error), error.code, error.param, after, error.inputs)
 
 
-async def on_likewise_error(_request: Request, error: Exception) -> Response:
+async def on_likewise_error(request: Request, error: Exception) -> Response:
     """Answers for a `LikewiseError` that a route raised."""
     if not isinstance(error, LikewiseError):
         raise AssertionError("registered for LikewiseError only; this is a bug")
-    return refusal_of(error).response()
+    return refusal_of(error).response(dialect_of_scope(request.scope))
 
 
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
@@ -112,15 +181,16 @@ async def on_http_error(request: Request, error: Exception) -> Response:
         allowed = (error.headers or {}).get("Allow", "another method")
         message = f"{request.url.path} takes {allowed}, not {request.method}"
     code = _HTTP_CODES.get(error.status_code, "http_error")
-    answer = Refusal(error.status_code, _REQUEST, message, code).response()
+    refusal = Refusal(error.status_code, _REQUEST, message, code)
+    answer = refusal.response(dialect_of_scope(request.scope))
     answer.headers.update(error.headers or {})
     return answer
 
 
-def internal_error() -> Response:
+def internal_error(dialect: str = "openai") -> Response:
     """The answer when the failure is ours; what happened is in the log, not in the answer."""
     message = "the server failed to answer; this is a bug, its log has the details"
-    return Refusal(500, _SERVER, message, "internal_error").response()
+    return Refusal(500, _SERVER, message, "internal_error").response(dialect)
 
 
 def bad_input(message: str, param: str | None = None) -> InputError:

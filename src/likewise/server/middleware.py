@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 
 from likewise.base.log import fields, logger
 from likewise.server.errors import Refusal, internal_error
+from likewise.server.routing import dialect_of_scope
 from likewise.server.serving import Gone
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Counting:
         except Exception:  # noqa: BLE001 - the server's last resort: answer, log, go on
             _log.exception(fields("bug", path=scope["path"]))
             if status == CLIENT_GONE:
-                await internal_error()(scope, receive, noting)
+                await internal_error(dialect_of_scope(scope))(scope, receive, noting)
         finally:
             self._running.dec()
             route = self._route(scope)

@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from starlette.responses import Response
-from starlette.routing import Route
 
 from likewise.base.errors import DimensionsError, InputError
 from likewise.server import body, encode
 from likewise.server.errors import json_response
-from likewise.server.serving import answer_of, start
+from likewise.server.routing import Endpoint, Spoken
+from likewise.server.serving import computed, using
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.routing import Route
 
-    from likewise.server.serving import Computed, Models
+    from likewise.runtime.pending import Embedded
+    from likewise.server.serving import Catalogue
 
 MAX_INPUTS = 2048
 _LISTED_POSITIONS = 100
@@ -41,33 +43,36 @@ _FIELDS = EmbeddingsRequest.__struct_fields__
 def routes() -> list[Route]:
     """What this dialect answers, with and without `/v1`."""
     return [
-        *(Route(path, embeddings, methods=["POST"]) for path in ("/v1/embeddings", "/embeddings")),
-        *(Route(path, models, methods=["GET"]) for path in ("/v1/models", "/models")),
-        Route("/v1/models/{name:path}", one_model, methods=["GET"]),
+        *(_route(path, embeddings, "POST") for path in ("/v1/embeddings", "/embeddings")),
+        *(_route(path, models, "GET") for path in ("/v1/models", "/models")),
+        _route("/v1/models/{name:path}", one_model, "GET"),
     ]
+
+
+def _route(path: str, endpoint: Endpoint, method: str) -> Spoken:
+    return Spoken(path, endpoint, methods=[method], dialect="openai")
 
 
 async def embeddings(request: Request) -> Response:
     """Vectors for one or many texts or token lists."""
     raw = await body.read(request, request.app.state.max_body_bytes)
     asked = body.decode(raw, _DECODER, _FIELDS)
-    served: Models = request.app.state.models
-    name, model = served.find(asked.model)
     inputs = _inputs(asked.input)
     if asked.dimensions is not None and asked.dimensions < 1:
         raise DimensionsError("dimensions must be at least 1", param="dimensions")
-    future = await start(
-        model,
-        inputs,
-        kind=asked.input_type,
-        dimensions=asked.dimensions,
-        overflow="cut" if asked.truncate else "refuse",
-    )
-    computed = await answer_of(request, future)
-    return _answer(name, computed, asked.encoding_format)
+    async with using(request, asked.model) as (name, model):
+        found = await computed(
+            request,
+            model.submit,
+            inputs,
+            kind=asked.input_type,
+            dimensions=asked.dimensions,
+            overflow="cut" if asked.truncate else "refuse",
+        )
+    return _answer(name, found, asked.encoding_format)
 
 
-def _answer(name: str, computed: Computed, encoding: encode.Encoding) -> Response:
+def _answer(name: str, computed: Embedded, encoding: encode.Encoding) -> Response:
     tokens = int(sum(computed.tokens))
     content: dict[str, object] = {
         "object": "list",
@@ -124,17 +129,18 @@ def _token_lists(lists: list[list[int]]) -> list[list[int]]:
 
 async def models(request: Request) -> Response:
     """The models that are served."""
-    served: Models = request.app.state.models
+    served: Catalogue = request.app.state.models
     created = int(request.app.state.started_at)
-    data = [_model(name, created, dict(model.info())) for name, model in served.items()]
+    data = [_model(one.name, created, dict(one.facts())) for one in served.models()]
     return json_response({"object": "list", "data": data})
 
 
 async def one_model(request: Request) -> Response:
     """One model by name."""
-    served: Models = request.app.state.models
-    name, model = served.find(request.path_params["name"])
-    return json_response(_model(name, int(request.app.state.started_at), dict(model.info())))
+    served: Catalogue = request.app.state.models
+    name = served.resolve(request.path_params["name"])
+    facts = next(one.facts() for one in served.models() if one.name == name)
+    return json_response(_model(name, int(request.app.state.started_at), dict(facts)))
 
 
 def _model(name: str, created: int, info: dict[str, object]) -> dict[str, object]:

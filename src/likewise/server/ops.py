@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from likewise.server.bindings import LiveBinding
-    from likewise.server.serving import Models
+    from likewise.server.serving import Catalogue
 
 
 def routes() -> list[Route]:
@@ -34,7 +34,7 @@ def routes() -> list[Route]:
 async def health(request: Request) -> Response:
     """200 while the process works: its models, and what is wrong with a binding if anything is."""
     state = request.app.state
-    served: Models = state.models
+    served: Catalogue = state.models
     live: Sequence[LiveBinding] = state.bindings
     troubles = {binding.name: binding.trouble for binding in live if binding.trouble}
     return json_response(
@@ -42,7 +42,7 @@ async def health(request: Request) -> Response:
             "status": "degraded" if troubles else "ok",
             "version": __version__,
             "uptime_s": round(wall() - state.started_at, 1),
-            "models": {name: dict(model.info()) for name, model in served.items()},
+            "models": {one.name: {"state": one.state, **one.facts()} for one in served.models()},
             "bindings": [binding.name for binding in live],
             "troubles": troubles,
         }

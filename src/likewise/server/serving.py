@@ -1,153 +1,276 @@
-"""The models being served: which answers to which name, and waiting for what they compute."""
+"""Serving a request: which model answers to a name, in which lane, by when; and waiting for it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from likewise.base.clock import monotonic
 from likewise.base.errors import InputError, ModelNotFound
 from likewise.base.names import nearest
+from likewise.server.routing import dialect_of_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from concurrent.futures import Future
-
     from starlette.requests import Request
 
-    from likewise.base.space import Space
-    from likewise.base.types import Kind, Vectors
+    from likewise.base.types import Lane
+    from likewise.runtime.service import Service
+
+    Model = Service
+    """A loaded model."""
 
 INTERACTIVE_INPUTS = 4
 """Requests of at most this many inputs go before bulk work."""
+LANE_HEADER = "x-likewise-lane"
+TIMEOUT_HEADER = "x-likewise-timeout-ms"
 
-Lane = Literal["interactive", "bulk"]
+_LONGEST_TIMEOUT_MS = 24 * 3600 * 1000
+_INLINE_CHARACTERS = 20_000
 T = TypeVar("T")
 
 
-class Computed(Protocol):
-    """What a model gave for one request."""
+class Listed(Protocol):
+    """A model that is served, loaded or not."""
 
     @property
-    def vectors(self) -> Vectors:
-        """float32 [inputs, dimensions]."""
-        ...
-
-    @property
-    def tokens(self) -> Sequence[int]:
-        """Tokens computed of each input."""
+    def name(self) -> str:
+        """Its full name."""
         ...
 
     @property
-    def truncated(self) -> Sequence[int]:
-        """Positions of inputs of which only the beginning was read."""
+    def aliases(self) -> Sequence[str]:
+        """Other names that it answers to."""
         ...
-
-
-class Model(Protocol):
-    """A loaded model; `runtime.service.Service` is one."""
 
     @property
-    def space(self) -> Space:
-        """The space its vectors lie in."""
+    def state(self) -> str:
+        """`loaded`, `loading`, `unloaded` or `failed`."""
         ...
 
-    def submit(
-        self,
-        inputs: Sequence[str] | Sequence[Sequence[int]],
-        *,
-        kind: Kind = "document",
-        lane: Lane = "interactive",
-        dimensions: int | None = None,
-        overflow: Literal["cut", "refuse"] = "cut",
-    ) -> Future[Any]:
-        """Start computing; the future gives a `Computed`."""
-        ...
-
-    def info(self) -> Mapping[str, Any]:
-        """Facts for people: engine, precision and why, widths, digest."""
+    def facts(self) -> Mapping[str, Any]:
+        """For people and programs: what `Service.info` says, and since and until when."""
         ...
 
 
-class Models:
-    """The served models by name; a short name works where only one model has it."""
+class Catalogue(Protocol):
+    """The models that are served; `runtime.registry.Registry` is one."""
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self._models = dict(models)
-        self._by_name = _with_short_names(self._models)
+    def models(self) -> Sequence[Listed]:
+        """All of them, in the order that they were named."""
+        ...
 
-    def __len__(self) -> int:
-        return len(self._models)
-
-    def items(self) -> list[tuple[str, Model]]:
-        """Each model under its full name."""
-        return list(self._models.items())
-
-    def find(self, name: str | None) -> tuple[str, Model]:
-        """The model called `name`, with its full name; the only one when None.
+    def resolve(self, name: str | None) -> str:
+        """The full name of the model called `name`, the only one's when None.
 
         Raises:
             ModelNotFound: no such model is served; the message lists which are.
             InputError: None, and several are served.
         """
-        served = ", ".join(self._models) or "none"
-        if name is None:
-            if len(self._models) != 1:
-                raise InputError(f"'model' is missing; served: {served}", param="model")
-            return next(iter(self._models.items()))
-        full = self._by_name.get(name)
-        if full is None:
-            hint = nearest(name, self._by_name)
-            raise ModelNotFound(
-                f"the model {name!r} isn't served here{hint}; served: {served}", param="model"
-            )
-        return full, self._models[full]
+        ...
+
+    def lease(
+        self, name: str, *, keep_alive_s: float | None = None
+    ) -> Future[contextlib.AbstractContextManager[Model]]:
+        """The model called `name` (a full one), not unloaded while the context is held.
+
+        It is loaded if it isn't. `keep_alive_s` is how long it stays when nobody asks any more:
+        None for what is set, infinity for ever, 0 for not at all. The future may raise whatever
+        loading raises.
+        """
+        ...
 
 
-def _with_short_names(models: Mapping[str, Model]) -> dict[str, str]:
-    names = {name: name for name in models}
-    shorts = [name.rpartition("/")[2] for name in models]
-    for full, short in zip(models, shorts, strict=True):
+class Fixed:
+    """A catalogue of models that are loaded and stay; short names work where only one has it."""
+
+    def __init__(self, models: Mapping[str, Model]) -> None:
+        self._models = dict(models)
+        self._by_name = with_short_names(self._models)
+
+    def models(self) -> Sequence[Listed]:
+        """All of them."""
+        return [_Loaded(name, model) for name, model in self._models.items()]
+
+    def resolve(self, name: str | None) -> str:
+        """The full name of the model called `name`; raises as `Catalogue.resolve` does."""
+        return resolved(name, self._models, self._by_name)
+
+    def lease(
+        self, name: str, *, keep_alive_s: float | None = None
+    ) -> Future[contextlib.AbstractContextManager[Model]]:
+        """The model, at once."""
+        del keep_alive_s
+        ready: Future[contextlib.AbstractContextManager[Model]] = Future()
+        ready.set_result(contextlib.nullcontext(self._models[name]))
+        return ready
+
+
+class _Loaded:
+    """A model of `Fixed`."""
+
+    aliases: Sequence[str] = ()
+    state = "loaded"
+
+    def __init__(self, name: str, model: Model) -> None:
+        self.name = name
+        self._model = model
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the model says."""
+        return self._model.info()
+
+
+def resolved(
+    name: str | None, full_names: Sequence[str] | Mapping[str, Any], by_name: Mapping[str, str]
+) -> str:
+    """The full name that `name` stands for in `by_name`; raises as `Catalogue.resolve` does."""
+    served = ", ".join(full_names) or "none"
+    if name is None:
+        if len(full_names) != 1:
+            raise InputError(f"'model' is missing; served: {served}", param="model")
+        return next(iter(full_names))
+    full = by_name.get(name)
+    if full is None:
+        raise ModelNotFound(
+            f"the model {name!r} isn't served here{nearest(name, by_name)}; served: {served}",
+            param="model",
+        )
+    return full
+
+
+def with_short_names(names: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
+    """Each name to itself, and its part after the last `/` to it where no other has the same."""
+    by_name = {name: name for name in names}
+    shorts = [name.rpartition("/")[2] for name in names]
+    for full, short in zip(names, shorts, strict=True):
         if shorts.count(short) == 1:
-            names.setdefault(short, full)
-    return names
+            by_name.setdefault(short, full)
+    return by_name
 
 
-_INLINE_CHARACTERS = 20_000
+@contextlib.asynccontextmanager
+async def using(
+    request: Request, name: str | None, *, keep_alive_s: float | None = None
+) -> AsyncIterator[tuple[str, Model]]:
+    """The model called `name`, the only one when None, under its full name; loaded if need be.
 
-
-async def start(
-    model: Model,
-    inputs: list[str] | list[list[int]],
-    *,
-    kind: Kind = "document",
-    dimensions: int | None = None,
-    overflow: Literal["cut", "refuse"] = "cut",
-) -> Future[Computed]:
-    """Hand `inputs` to the model, in the lane that their number asks for.
-
-    Submitting cuts texts into tokens; so that other requests aren't held up meanwhile, much text
-    is handed over in a thread.
+    Raises:
+        ModelNotFound: no such model is served.
+        InputError: None, and several are served.
+        Gone: the client hung up while the model was being loaded.
+        LikewiseError: the model can't be loaded.
     """
-    lane: Lane = "interactive" if len(inputs) <= INTERACTIVE_INPUTS else "bulk"
-    submit = functools.partial(
-        model.submit, inputs, kind=kind, lane=lane, dimensions=dimensions, overflow=overflow
-    )
-    if sum(map(len, inputs)) <= _INLINE_CHARACTERS:
-        return submit()
-    return await asyncio.to_thread(submit)
+    catalogue: Catalogue = request.app.state.models
+    full = catalogue.resolve(name)
+    noted(request)["model"] = full
+    leased = await waited(request, catalogue.lease(full, keep_alive_s=keep_alive_s))
+    with leased as model:
+        yield full, model
+
+
+async def computed(
+    request: Request,
+    submit: Callable[..., Future[T]],
+    inputs: Sequence[Any],
+    /,
+    **options: Any,
+) -> T:
+    """What `submit`, a method of a model, gives for `inputs`.
+
+    The lane is the caller's (`X-Likewise-Lane`, or that of the key), else that which the number
+    of inputs asks for; the deadline is `X-Likewise-Timeout-Ms`, else the server's. Submitting cuts
+    texts into tokens; so that other requests aren't held up meanwhile, much text is handed over in
+    a thread. Work that still waits is cancelled when the client hangs up.
+
+    Raises:
+        Gone: the client hung up.
+        InputError: a header says something that isn't known.
+        LikewiseError: whatever `submit` raises, at once or later.
+    """
+    options.setdefault("lane", lane_of(request, len(inputs)))
+    options.setdefault("deadline", deadline_of(request))
+    call = functools.partial(submit, inputs, dialect=dialect_of_scope(request.scope), **options)
+    if characters(inputs) <= _INLINE_CHARACTERS:
+        future = call()
+    else:
+        future = await asyncio.to_thread(call)
+    found = await waited(request, future)
+    noted(request)["computed"] = found
+    return found
+
+
+def characters(inputs: Sequence[Any]) -> int:
+    """About how much there is to read: characters of texts and pairs, or token ids."""
+    return sum(sum(map(len, one)) if isinstance(one, tuple) else len(one) for one in inputs)
+
+
+def lane_of(request: Request, count: int) -> Lane:
+    """The lane for `count` inputs; a key that is for bulk work stays in that lane.
+
+    Raises:
+        InputError: the header names no lane.
+    """
+    own = caller_of(request).get("lane")
+    asked = request.headers.get(LANE_HEADER)
+    if asked is not None and asked not in ("interactive", "bulk"):
+        raise InputError(f"{LANE_HEADER} is {asked!r}; known: interactive, bulk", param=LANE_HEADER)
+    if own == "bulk":
+        return "bulk"
+    if asked is not None or own is not None:
+        return cast("Lane", asked or own)
+    return "interactive" if count <= INTERACTIVE_INPUTS else "bulk"
+
+
+def deadline_of(request: Request) -> float | None:
+    """When the answer is of no use any more, on the monotonic clock.
+
+    Raises:
+        InputError: the header isn't a number of milliseconds.
+    """
+    written = request.headers.get(TIMEOUT_HEADER)
+    if written is None:
+        seconds: float | None = getattr(request.app.state, "timeout_s", None)
+        return None if seconds is None else monotonic() + seconds
+    if (
+        not (written.isascii() and written.isdecimal())
+        or not 0 < int(written[:12]) <= _LONGEST_TIMEOUT_MS
+    ):
+        raise InputError(
+            f"{TIMEOUT_HEADER} is {written[:40]!r}; it must be milliseconds, "
+            f"1 to {_LONGEST_TIMEOUT_MS}",
+            param=TIMEOUT_HEADER,
+        )
+    return monotonic() + int(written) / 1000
+
+
+def caller_of(request: Request) -> Mapping[str, Any]:
+    """What is known of who asks (`server.access` writes it): `name`, `lane`, `is_admin`."""
+    caller: Mapping[str, Any] = request.scope.get("state", {}).get("caller", {})
+    return caller
+
+
+def noted(request: Request) -> dict[str, Any]:
+    """What this request's handlers leave for the middleware to count and log."""
+    notes: dict[str, Any] = request.scope.setdefault("likewise", {})
+    return notes
 
 
 class Gone(Exception):
     """The client closed the connection before the answer was ready."""
 
 
-async def answer_of(request: Request, future: Future[T]) -> T:
+async def waited(request: Request, future: Future[T]) -> T:
     """The future's result; work that still waits is cancelled when the client hangs up.
 
     Raises:
         Gone: the client hung up.
     """
+    if future.done():
+        return future.result()
     work = asyncio.wrap_future(future)
     hang_up = asyncio.ensure_future(_hang_up(request))
     try:

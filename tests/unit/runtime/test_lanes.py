@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 import pytest
 
 from likewise.base.errors import EngineError, Overloaded
+from likewise.base.types import Lane
 from likewise.models.tokenize import Encoded
-from likewise.runtime.lanes import IN_A_ROW, Lane, Lanes
+from likewise.runtime.lanes import IN_A_ROW, Lanes
 from likewise.runtime.pace import Pace
-from likewise.runtime.pending import Piece, embedding
+from likewise.runtime.pending import Pending, Piece, embedding
 from tests.support import wait_until
 
 
@@ -19,6 +22,13 @@ def pieces(*lengths: int) -> list[Piece]:
     """Pieces of one request, of these many tokens."""
     encoded = [Encoded(np.ones(length, np.int32), length) for length in lengths]
     return embedding(len(lengths), 4).pieces(encoded, 0)
+
+
+def future_of(work: list[Piece]) -> Future[Any]:
+    """What the request of these pieces will give."""
+    pending = work[0].pending
+    assert isinstance(pending, Pending)
+    return pending.future
 
 
 @pytest.fixture
@@ -94,7 +104,7 @@ def test_cancelled_requests_are_dropped(lanes: Lanes) -> None:
     gone, live = pieces(5), pieces(6)
     lanes.put("bulk", gone, wait=False)
     lanes.put("bulk", live, wait=False)
-    assert gone[0].pending.future.cancel()
+    assert future_of(gone).cancel()
     assert lengths(lanes) == [6]
     assert lanes.waiting_tokens("bulk") == 0
 
@@ -117,4 +127,4 @@ def test_closing_fails_what_waits_and_lets_takers_and_putters_go(lanes: Lanes) -
     wait_until(lambda: failures)
     assert lanes.take(wait=True) is None and lanes.is_closed
     with pytest.raises(EngineError, match="closed"):
-        waiting[0].pending.future.result(0)
+        future_of(waiting).result(0)

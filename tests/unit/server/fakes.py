@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,20 +13,17 @@ import numpy as np
 from likewise.base.errors import InputTooLong, LikewiseError
 from likewise.base.space import Space
 from likewise.base.types import Chunk
+from likewise.runtime.pending import Embedded
 
 if TYPE_CHECKING:
     from likewise.base.protocols import Splitter
     from likewise.base.types import Vectors
+    from likewise.runtime.service import Service as Base
+else:
+    Base = object
 
 MAX_TOKENS = 8
 DIMENSIONS = 4
-
-
-@dataclass(frozen=True)
-class Embedded:
-    vectors: Vectors
-    tokens: list[int]
-    truncated: tuple[int, ...]
 
 
 def by_hand(text: str) -> Vectors:
@@ -36,7 +33,7 @@ def by_hand(text: str) -> Vectors:
 
 
 @dataclass
-class FakeModel:
+class FakeModel(Base):
     """Words are tokens. It fails with `fails`, and holds its answers back while `held`."""
 
     fails: LikewiseError | None = None
@@ -61,7 +58,7 @@ class FakeModel:
         vectors = np.stack([by_hand(t if isinstance(t, str) else "x" * len(t)) for t in inputs])
         future: Future[Embedded] = Future()
         self.futures.append(future)
-        embedded = Embedded(vectors, [min(count, MAX_TOKENS) for count in words], cut)
+        embedded = Embedded(vectors, tuple(min(count, MAX_TOKENS) for count in words), cut)
         if self.held is None:
             future.set_result(embedded)
         else:
@@ -78,10 +75,10 @@ class FakeModel:
         vectors: Vectors = self.submit(texts, **options).result().vectors
         return vectors
 
-    def splitter(self, size: int, overlap: int) -> Splitter:
+    def splitter(self, size: int = 8, overlap: int = 0) -> Splitter:  # type: ignore[override]
         return lambda texts: [(Chunk(0, 0, len(text)),) if text else () for text in texts]
 
-    def info(self) -> Mapping[str, Any]:
+    def info(self) -> dict[str, Any]:
         return {
             "model": "fake/lengths",
             "engine": "by hand",

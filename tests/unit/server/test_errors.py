@@ -23,12 +23,10 @@ def test_each_error_has_a_status(kind: type[LikewiseError]) -> None:
     refusal = refusal_of(kind("words", param="p"))
     assert 400 <= refusal.status < 600
     assert (refusal.message, refusal.param, refusal.code) == ("words", "p", kind.code)
-    assert (refusal.type == "invalid_request_error") == (refusal.status in (400, 404, 409)) or (
-        refusal.status == 409
-    )
+    is_callers = refusal.type == "invalid_request_error"
+    assert is_callers == (refusal.status in (400, 401, 403, 404, 409)) or refusal.status == 409
     # A client retries these by itself: only what can succeed later may say so.
-    if kind.retryable:
-        assert refusal.status in (503, 507)
+    assert (refusal.status in (429, 503, 507)) == kind.retryable
 
 
 def test_the_table_has_nothing_else() -> None:

@@ -1,0 +1,240 @@
+"""Everything that a loaded model may be asked; `Service` adds what holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Unpack
+
+import numpy as np
+
+from likewise.base.errors import ModelUnsupported
+from likewise.runtime.desk import Desk, listed
+from likewise.runtime.manner import How, Manner
+
+if TYPE_CHECKING:
+    from likewise.base.types import Kind, Vectors
+    from likewise.models.card import ModelCard
+    from likewise.models.tokenize import Token, Tokenizer
+    from likewise.runtime.pending import Embedded
+    from likewise.runtime.reading import Reader
+    from likewise.runtime.sinks import Answered, Scored, SparseVector
+
+
+class Calls:
+    """Requests to one model, each as work for its desk."""
+
+    card: ModelCard
+    _desk: Desk
+    _reader: Reader
+    _tokenizer: Tokenizer
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.card.name
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
+        force: bool = False,
+        **how: Unpack[How],
+    ) -> Vectors:
+        """Vectors float32 [len(texts), dimensions], in order. Waits while the lane is full.
+
+        Before each text goes `prompt`, or the model's prompt called `prompt_name`, or else the one
+        it has for `kind`. Vectors are cut to `dimensions` and made length 1 again; `force` cuts
+        those of models that weren't trained for it. `how` are fields of `Manner`; the lane is
+        `bulk` unless it says otherwise.
+
+        Raises:
+            InputError: a text can't be embedded, or (`overflow="refuse"`) is too long.
+            DimensionsError: the model has no vectors of that width.
+            ModelUnsupported: the model gives no vectors.
+            DeadlineExceeded: it can't be done by `deadline`.
+            EngineError: the computation failed.
+        """
+        words = self._reader.prompt(kind, prompt, prompt_name)
+        future = self._desk.vectors(texts, words, dimensions, _bulk(how), wait=True, force=force)
+        return future.result().vectors
+
+    def submit(
+        self,
+        inputs: Sequence[str] | Sequence[Sequence[int]],
+        *,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
+        force: bool = False,
+        unit: bool = False,
+        **how: Unpack[How],
+    ) -> Future[Embedded]:
+        """Start embedding texts, or texts as token ids; cancelling the future gives the rest up.
+
+        With `unit`, vectors have length 1 whatever the model's files say.
+
+        Raises:
+            InputError: an input can't be embedded, or (`overflow="refuse"`) is too long.
+            DimensionsError: the model has no vectors of that width.
+            ModelUnsupported: the model gives no vectors.
+            Overloaded: too much is waiting, or it can't be done by `deadline`.
+        """
+        words = self._reader.prompt(kind, prompt, prompt_name)
+        return self._desk.vectors(
+            inputs, words, dimensions, Manner(**how), wait=False, force=force, unit=unit
+        )
+
+    def score(
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        prompt: str | None = None,
+        **how: Unpack[How],
+    ) -> Vectors:
+        """How well each text answers `query`: float32 [len(texts)], higher is better.
+
+        Raises:
+            ModelUnsupported: the model scores no pairs, or has several labels (`submit_pairs`).
+            InputError: a text can't be read, or (`overflow="refuse"`) a pair is too long.
+            EngineError: the computation failed.
+        """
+        labels = self._reader.scores.labels
+        if len(labels) != 1:
+            raise ModelUnsupported(
+                f"{self.name} gives {len(labels)} numbers for a pair ({', '.join(labels)}), not "
+                "one score; submit_pairs() gives them all",
+                param="model",
+            )
+        pairs = [(query, text) for text in listed(texts)]
+        future = self._desk.pairs(pairs, prompt, False, _bulk(how), wait=True)
+        return np.ascontiguousarray(future.result().scores[:, 0])
+
+    def submit_pairs(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        prompt: str | None = None,
+        raw: bool = False,
+        **how: Unpack[How],
+    ) -> Future[Scored]:
+        """Start scoring pairs of texts: a number for each of the model's labels.
+
+        `raw` leaves out the activation that the model's numbers go through.
+
+        Raises:
+            ModelUnsupported: the model scores no pairs.
+            InputError: a pair can't be read, or (`overflow="refuse"`) is too long.
+            Overloaded: too much is waiting, or it can't be done by `deadline`.
+        """
+        return self._desk.pairs(pairs, prompt, raw, Manner(**how), wait=False)
+
+    def submit_labels(
+        self,
+        inputs: Sequence[str] | Sequence[Sequence[int]],
+        *,
+        raw: bool = False,
+        **how: Unpack[How],
+    ) -> Future[Scored]:
+        """Start classifying texts by themselves: a number for each of the model's labels.
+
+        Raises:
+            ModelUnsupported: the model is no classifier of single texts.
+            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
+            Overloaded: too much is waiting, or it can't be done by `deadline`.
+        """
+        return self._desk.labels(inputs, raw, Manner(**how), wait=False)
+
+    def embed_sparse(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        **how: Unpack[How],
+    ) -> list[SparseVector]:
+        """For each text the vocabulary's tokens that matter: ids int32 [k] and weights float32 [k].
+
+        Raises:
+            ModelUnsupported: the model gives no sparse vectors.
+            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
+            EngineError: the computation failed.
+        """
+        words = self._reader.prompt(kind, prompt, None)
+        given = self._desk.outputs(texts, ("sparse",), kind, words, _bulk(how), wait=True)
+        return list(given.result().sparse or ())
+
+    def embed_tokens(
+        self,
+        texts: Sequence[str],
+        *,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        **how: Unpack[How],
+    ) -> list[Vectors]:
+        """For each text a vector for each token that counts: float32 [tokens, width].
+
+        Compare them with `likewise.vectors.maxsim.maxsim`. Queries and documents are read apart:
+        `kind` matters.
+
+        Raises:
+            ModelUnsupported: the model gives one vector a text, or none.
+            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
+            EngineError: the computation failed.
+        """
+        words = self._reader.prompt(kind, prompt, None)
+        given = self._desk.outputs(texts, ("tokens",), kind, words, _bulk(how), wait=True)
+        return list(given.result().tokens or ())
+
+    def submit_all(
+        self,
+        inputs: Sequence[str] | Sequence[Sequence[int]],
+        *,
+        gives: Sequence[str] | None = None,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        **how: Unpack[How],
+    ) -> Future[Answered]:
+        """Start computing several kinds of output in one pass; all but scores when None.
+
+        Raises:
+            ModelUnsupported: the model doesn't give one of `gives`.
+            InputError: a text can't be read, or (`overflow="refuse"`) is too long.
+            Overloaded: too much is waiting, or it can't be done by `deadline`.
+        """
+        wanted = gives or [one for one in self.card.gives if one != "scores"]
+        words = self._reader.prompt(kind, prompt, prompt_name)
+        return self._desk.outputs(inputs, wanted, kind, words, Manner(**how), wait=False)
+
+    def tokens(
+        self, text: str, *, prompt_name: str | None = None, special: bool = True
+    ) -> list[Token]:
+        """The tokens of a text, uncut, after the prompt called `prompt_name` if one is named.
+
+        Raises:
+            InputError: it can't be read, or there is no such prompt.
+        """
+        prompt = "" if prompt_name is None else self.card.prompt(prompt_name)
+        return self._tokenizer.tokens(text, prompt=prompt, special=special)
+
+    def text(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """The text that token ids stand for.
+
+        Raises:
+            InputError: an id isn't in the vocabulary.
+        """
+        return self._tokenizer.text(ids, skip_special=skip_special)
+
+
+def _bulk(how: How) -> Manner:
+    """As asked; in the lane of those who wait for nobody unless another is named."""
+    named: How = {"lane": "bulk"}
+    named.update(how)
+    return Manner(**named)

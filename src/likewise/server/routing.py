@@ -1,0 +1,40 @@
+"""Routes that say which dialect they speak, so that errors, metrics and logs can say it too."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+
+Endpoint = Callable[["Request"], Awaitable["Response"]]
+
+
+class Spoken(Route):
+    """A route of one dialect."""
+
+    def __init__(
+        self, path: str, endpoint: Endpoint, *, methods: Sequence[str], dialect: str
+    ) -> None:
+        super().__init__(path, endpoint, methods=list(methods))
+        self.dialect = dialect
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or refuse the method; either way in this dialect."""
+        notes: dict[str, Any] = scope.setdefault("likewise", {})
+        notes["dialect"] = self.dialect
+        notes["route"] = self.path
+        await super().handle(scope, receive, send)
+
+
+def dialect_of_scope(scope: Scope) -> str:
+    """The dialect that a request's handler or route noted; where there is none, by its path."""
+    noted = scope.get("likewise", {}).get("dialect")
+    if noted is not None:
+        return str(noted)
+    return "ollama" if str(scope.get("path", "")).startswith("/api/") else "openai"
