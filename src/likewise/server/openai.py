@@ -43,7 +43,10 @@ _FIELDS = EmbeddingsRequest.__struct_fields__
 def routes() -> list[Route]:
     """What this dialect answers, with and without `/v1`."""
     return [
-        *(_route(path, embeddings, "POST") for path in ("/v1/embeddings", "/embeddings")),
+        *(
+            Spoken(path, embeddings, methods=["POST"], dialect="openai", body=EmbeddingsRequest)
+            for path in ("/v1/embeddings", "/embeddings")
+        ),
         *(_route(path, models, "GET") for path in ("/v1/models", "/models")),
         _route("/v1/models/{name:path}", one_model, "GET"),
     ]

@@ -16,13 +16,29 @@ Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
 class Spoken(Route):
-    """A route of one dialect."""
+    """A route of one dialect, with what its description in the OpenAPI document needs."""
 
     def __init__(
-        self, path: str, endpoint: Endpoint, *, methods: Sequence[str], dialect: str
+        self,
+        path: str,
+        endpoint: Endpoint,
+        *,
+        methods: Sequence[str],
+        dialect: str,
+        body: Any = None,
+        answer: Any = None,
+        media_types: Sequence[str] = ("application/json",),
     ) -> None:
+        """Answer `methods` at `path`.
+
+        `body` and `answer` are the types of the JSON in a request and in a 200: msgspec structs, or
+        any type that `msgspec.json.schema` describes. `media_types` are those of a 200.
+        """
         super().__init__(path, endpoint, methods=list(methods))
         self.dialect = dialect
+        self.body = body
+        self.answer = answer
+        self.media_types = tuple(media_types)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse the method; either way in this dialect."""

@@ -77,7 +77,8 @@ class Catalogue(Protocol):
     ) -> Future[contextlib.AbstractContextManager[Model]]:
         """The model called `name` (a full one), not unloaded while the context is held.
 
-        It is loaded if it isn't. `keep_alive_s` is how long it stays when nobody asks any more:
+        It is held from the moment that the future is done; leaving the context gives it back,
+        whether it was entered or not. It is loaded if it isn't. `keep_alive_s` is how long it stays when nobody asks any more:
         None for what is set, infinity for ever, 0 for not at all. The future may raise whatever
         loading raises.
         """
@@ -167,9 +168,20 @@ async def using(
     catalogue: Catalogue = request.app.state.models
     full = catalogue.resolve(name)
     noted(request)["model"] = full
-    leased = await waited(request, catalogue.lease(full, keep_alive_s=keep_alive_s))
+    leasing = catalogue.lease(full, keep_alive_s=keep_alive_s)
+    try:
+        leased = await waited(request, leasing)
+    except BaseException:
+        # It may still be granted, to nobody.
+        leasing.add_done_callback(_give_back)
+        raise
     with leased as model:
         yield full, model
+
+
+def _give_back(leasing: Future[contextlib.AbstractContextManager[Model]]) -> None:
+    if not leasing.cancelled() and leasing.exception() is None:
+        leasing.result().__exit__(None, None, None)
 
 
 async def computed(
