@@ -78,9 +78,9 @@ class Catalogue(Protocol):
         """The model called `name` (a full one), not unloaded while the context is held.
 
         It is held from the moment that the future is done; leaving the context gives it back,
-        whether it was entered or not. It is loaded if it isn't. `keep_alive_s` is how long it stays when nobody asks any more:
-        None for what is set, infinity for ever, 0 for not at all. The future may raise whatever
-        loading raises.
+        whether it was entered or not. It is loaded if it isn't. `keep_alive_s` is how long it stays
+        when nobody asks any more: None for what is set, infinity for ever, 0 for not at all. The
+        future may raise whatever loading raises.
         """
         ...
 
