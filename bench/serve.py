@@ -26,6 +26,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -178,9 +179,9 @@ def start(
     name: str, argv: Sequence[str], port: int, path: str = "/v1/embeddings", model: str = MODEL
 ) -> Side | None:
     """A server of its own process, once it answers; None, and why, if it doesn't."""
-    process = subprocess.Popen(
-        list(argv), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=HERE
-    )
+    # A pipe that nobody reads would stop a server that logs every request.
+    said = tempfile.TemporaryFile()
+    process = subprocess.Popen(list(argv), stdout=subprocess.DEVNULL, stderr=said, cwd=HERE)
     side = Side(name, port, path, model, process)
     end = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < end:
@@ -191,8 +192,9 @@ def start(
         else:
             return side
     process.kill()
-    said = (process.stderr.read() if process.stderr else b"").decode(errors="replace")
-    print(f"left out: {name} (it didn't start: {said.strip()[-300:]})")
+    said.seek(0)
+    last = said.read().decode(errors="replace").strip()[-300:]
+    print(f"left out: {name} (it didn't start: {last})")
     return None
 
 
