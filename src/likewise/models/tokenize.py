@@ -142,7 +142,9 @@ class Tokenizer:
         limit, side = self._limits(cut)
         whole = [prompt + text for text in plain_texts(texts, first)]
         try:
-            found = self._inner.encode_batch_fast(whole)
+            # One text is read before another thread could be given its turn and give it back.
+            one = len(whole) == 1
+            found = [self._inner.encode(whole[0])] if one else self._inner.encode_batch_fast(whole)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
         count = self._prompt_length(prompt)
