@@ -125,7 +125,7 @@ class Tokenizer:
             return self.encode_ids(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]
         if len(kinds) == 2:
             return [
-                self.encode_inputs([one], prompt=prompt, first=index, cut=cut)[0]  # type: ignore[list-item]
+                self.encode_inputs([one], prompt=prompt, first=index, cut=cut)[0]  # type: ignore[arg-type]
                 for index, one in enumerate(inputs, first)
             ]
         return self.encode(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from likewise.server.tei_asking import (
     opened,
     require_count,
 )
-from likewise.server.tei_scores import PredictRequest, Prediction, predict, rank
+from likewise.server.tei_scores import Prediction, PredictRequest, predict, rank
 from likewise.server.tei_tokens import DecodeRequest, decode, tokens
 from likewise.server.tei_vectors import (
     EmbedAllRequest,
@@ -77,9 +77,7 @@ def routes() -> list[Route]:
         _post("/embed_all", embed_all, EmbedAllRequest, list[list[list[float]]]),
         _post("/embed_sparse", embed_sparse, EmbedAllRequest, list[list[SparseValue]]),
         _post("/similarity", similarity, SimilarityRequest, list[float]),
-        _post(
-            "/predict", predict, PredictRequest, list[Prediction] | list[list[Prediction]]
-        ),
+        _post("/predict", predict, PredictRequest, list[Prediction] | list[list[Prediction]]),
         _post("/decode", decode, DecodeRequest, list[str]),
         _post("/vertex", vertex, VertexRequest, VertexAnswer),
         # What body and answer look like depends on the model.

@@ -1,4 +1,4 @@
-"""What every task of Text Embeddings Inference's dialect shares: model, prompt, cutting, headers."""
+"""What all tasks of Text Embeddings Inference's dialect share: model, prompt, cuts, headers."""
 
 from __future__ import annotations
 

@@ -151,7 +151,10 @@ async def embed_sparse(ask: Ask) -> Done:
 
     def rows(found: Answered) -> Any:
         return [
-            [{"index": index, "value": value} for index, value in zip(ids.tolist(), weights)]
+            [
+                {"index": index, "value": value}
+                for index, value in zip(ids.tolist(), weights, strict=True)
+            ]
             for ids, weights in found.sparse or ()
         ]
 

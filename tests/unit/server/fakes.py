@@ -111,7 +111,7 @@ class FakeModel(Base):
             raise InputTooLong(f"input {cut[0]} has {words[cut[0]]} tokens", param="input")
         return tuple(min(count, MAX_TOKENS) for count in words), cut
 
-    def submit_all(self, inputs: Sequence[Any], **options: Any) -> Future[Answered]:  # type: ignore[override]
+    def submit_all(self, inputs: Sequence[Any], **options: Any) -> Future[Answered]:
         gives = options["gives"]
         for each in gives:
             counts, cut = self._read(inputs, each, options)
