@@ -53,31 +53,31 @@ _KEYS = msgspec.json.Decoder(_Keys)
 def routes() -> list[Route]:
     """The shared paths."""
     return [
-        _route("/rerank", RERANK, RerankRequest, list[Rank]),
-        _route("/tokenize", TOKENIZE, TokenizeRequest, list[list[SimpleToken]]),
+        _route("/rerank", rerank, RerankRequest, list[Rank]),
+        _route("/tokenize", tokenize, TokenizeRequest, list[list[SimpleToken]]),
     ]
 
 
-def _route(path: str, shapes: Sequence[Shape], asked: Any, answer: Any) -> Spoken:
-    # A body that can't be told, or read, is refused in the first one's dialect.
-    return Spoken(
-        path,
-        _by_shape(shapes),
-        methods=["POST"],
-        dialect=shapes[0].dialect,
-        body=asked,
-        answer=answer,
-    )
+def _route(path: str, endpoint: Endpoint, asked: Any, answer: Any) -> Spoken:
+    # A body that can't be told, or read, is refused as TEI does it.
+    return Spoken(path, endpoint, methods=["POST"], dialect="tei", body=asked, answer=answer)
 
 
-def _by_shape(shapes: Sequence[Shape]) -> Endpoint:
-    async def answer(request: Request) -> Response:
-        raw = await body.read(request, request.app.state.max_body_bytes)
-        shape = _shape(raw, shapes)
-        noted(request)["dialect"] = shape.dialect
-        return await shape.answer(request, raw)
+async def rerank(request: Request) -> Response:
+    """Texts by how well they answer a query, best first."""
+    return await _by_shape(request, RERANK)
 
-    return answer
+
+async def tokenize(request: Request) -> Response:
+    """The tokens of texts."""
+    return await _by_shape(request, TOKENIZE)
+
+
+async def _by_shape(request: Request, shapes: Sequence[Shape]) -> Response:
+    raw = await body.read(request, request.app.state.max_body_bytes)
+    shape = _shape(raw, shapes)
+    noted(request)["dialect"] = shape.dialect
+    return await shape.answer(request, raw)
 
 
 def _shape(raw: bytes, shapes: Sequence[Shape]) -> Shape:

@@ -77,7 +77,7 @@ def routes() -> list[Route]:
         _post("/embed_all", embed_all, EmbedAllRequest, list[list[list[float]]]),
         _post("/embed_sparse", embed_sparse, EmbedAllRequest, list[list[SparseValue]]),
         _post("/similarity", similarity, SimilarityRequest, list[float]),
-        _post("/predict", predict, PredictRequest, list[Prediction] | list[list[Prediction]]),
+        _post("/predict", predict, PredictRequest, list[Prediction | list[Prediction]]),
         _post("/decode", decode, DecodeRequest, list[str]),
         _post("/vertex", vertex, VertexRequest, VertexAnswer),
         # What body and answer look like depends on the model.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 import msgspec
 from starlette.responses import Response
@@ -31,7 +30,6 @@ MAX_INPUTS = 2048
 
 Direction = Literal["Left", "Right", "left", "right"]
 
-_LISTED_POSITIONS = 100
 _S = TypeVar("_S", bound=msgspec.Struct)
 _T = TypeVar("_T")
 
@@ -85,20 +83,6 @@ class Done:
     metered: Metered | None = None
 
 
-class Found(Protocol):
-    """What any result of a model has."""
-
-    @property
-    def truncated(self) -> tuple[int, ...]:
-        """Positions of inputs that were cut."""
-        ...
-
-    @property
-    def times(self) -> Times:
-        """Where the time went."""
-        ...
-
-
 @dataclass(slots=True)
 class Tally:
     """Adds up what a task submitted, in one go or several."""
@@ -112,7 +96,7 @@ class Tally:
         self,
         inputs: Sequence[Any],
         tokens: Sequence[int],
-        found: Found,
+        found: encode.Found,
         positions: Sequence[int] | None = None,
     ) -> None:
         """Count `found`, made of `inputs`, which stand at `positions` of the whole task."""
@@ -142,6 +126,7 @@ def endpoint(task: Task) -> Endpoint:
         raw = await body.read(request, request.app.state.max_body_bytes)
         return await answered(request, raw, task)
 
+    answer.__doc__ = task.__doc__
     return answer
 
 
@@ -155,25 +140,15 @@ async def answered(request: Request, raw: bytes, task: Task) -> Response:
 
 
 def _headers(metered: Metered, total_s: float) -> dict[str, str]:
-    times = metered.times
-    headers = {
+    timing = encode.timing_headers(metered.times, total_s)
+    return {
         "x-compute-type": metered.runs_on,
-        "x-compute-time": _ms(total_s),
+        "x-compute-time": timing["x-total-time"],
         "x-compute-characters": str(metered.characters),
         "x-compute-tokens": str(metered.tokens),
-        "x-total-time": _ms(total_s),
-        "x-tokenization-time": _ms(times.tokenise_s),
-        "x-queue-time": _ms(times.queue_s),
-        "x-inference-time": _ms(times.compute_s),
+        **timing,
+        **encode.truncation_headers(metered.truncated),
     }
-    if cut := metered.truncated:
-        headers["x-likewise-truncated"] = ",".join(map(str, cut[:_LISTED_POSITIONS]))
-        headers["x-likewise-truncated-count"] = str(len(cut))
-    return headers
-
-
-def _ms(seconds: float) -> str:
-    return str(math.floor(seconds * 1000))
 
 
 def _runs_on(info: dict[str, Any]) -> str:

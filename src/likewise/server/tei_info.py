@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from likewise.server import ops
 from likewise.server.errors import json_response
@@ -38,10 +38,30 @@ _OURS = (
 )
 
 
+class Info(TypedDict):
+    """TEI's fields; what this server says of a model beside them is in `docs/tei.md`."""
+
+    model_id: str
+    model_sha: str | None
+    model_dtype: str
+    served_model_name: str
+    model_type: dict[str, dict[str, Any]]
+    max_concurrent_requests: int | None
+    max_input_length: int
+    max_batch_tokens: int | None
+    max_batch_requests: int | None
+    max_client_batch_size: int
+    auto_truncate: bool
+    tokenization_workers: int | None
+    version: str
+    sha: str | None
+    docker_label: str | None
+
+
 def routes() -> list[Route]:
     """`/info` and `/ping`."""
     return [
-        Spoken("/info", info, methods=["GET"], dialect="tei", answer=dict[str, Any]),
+        Spoken("/info", info, methods=["GET"], dialect="tei", answer=Info),
         Spoken("/ping", ping, methods=["GET"], dialect="tei", answer=dict[str, Any]),
     ]
 
@@ -54,11 +74,12 @@ async def ping(request: Request) -> Response:
 async def info(request: Request) -> Response:
     """What the model is, how it is read, and how it runs; `?model=` names one of several."""
     async with opened(Ask(request, b""), None) as model:
-        return json_response(_described(model))
+        facts = model.info()
+        ours = {name: facts[name] for name in _OURS if name in facts}
+        return json_response({**_described(model, facts), **ours})
 
 
-def _described(model: Model) -> dict[str, Any]:
-    facts = model.info()
+def _described(model: Model, facts: dict[str, Any]) -> Info:
     precision = facts["precision"]
     return {
         "model_id": model.name,
@@ -77,7 +98,6 @@ def _described(model: Model) -> dict[str, Any]:
         "version": __version__,
         "sha": None,
         "docker_label": None,
-        **{name: facts[name] for name in _OURS if name in facts},
     }
 
 

@@ -4,12 +4,15 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from likewise.base.errors import EngineError, LikewiseError, ModelError, Overloaded
+from likewise.server import shared_paths, tei
 from likewise.server.app import build
+from likewise.server.routing import Spoken
 from tests.unit.server.fakes import DIMENSIONS, FakeModel, by_hand
 
 NAME = "fake/lengths"
@@ -525,6 +528,15 @@ def test_a_body_too_large_and_other_methods(client: TestClient) -> None:
     assert (answer.status_code, answer.json()["error_type"]) == (405, "Validation")
     answer = client.post("/embed", content=b"{")
     assert (answer.status_code, answer.json()["error_type"]) == (422, "Validation")
+
+
+def test_routes_can_be_described() -> None:
+    routes = [*tei.routes(), *shared_paths.routes()]
+    for route in routes:
+        assert isinstance(route, Spoken) and route.endpoint.__doc__
+        for kind in (route.body, route.answer):
+            assert kind is None or msgspec.json.schema(kind)
+        assert (route.body is None) == ("GET" in (route.methods or ()))
 
 
 def test_a_bug_is_answered_in_the_dialect(client: TestClient, model: FakeModel) -> None:
