@@ -265,7 +265,7 @@ class Tokenizer:
             )
         # Some tokenizers know more tokens than the model has vectors for.
         if ids.max() >= self._rows:
-            raise InputUnreadable(
+            raise InputError(
                 f"input {index} has the token {self._inner.id_to_token(int(ids.max()))!r}, for "
                 f"which this model has no vector: its {self._rows} end before it",
                 param="input",
