@@ -10,7 +10,7 @@ import numpy as np
 import tokenizers
 from tokenizers import normalizers
 
-from likewise.base.errors import InputError, ModelCorrupt
+from likewise.base.errors import InputError, InputUnreadable, ModelCorrupt
 from likewise.models.parts import read_json
 from likewise.models.vocabulary import open_tokenizer
 
@@ -115,7 +115,7 @@ class Tokenizer:
         first: int = 0,
         cut: Cut | None = None,
     ) -> list[Encoded]:
-        """Texts, or texts as token ids, after `prompt`; errors count inputs from `first`.
+        """Texts, texts as token ids, or some of each, after `prompt`; counted from `first`.
 
         Raises:
             InputError: an input is neither, or can't be read; its position is named.
@@ -123,6 +123,11 @@ class Tokenizer:
         kinds = {isinstance(one, str) for one in inputs}
         if kinds == {False}:
             return self.encode_ids(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]
+        if len(kinds) == 2:
+            return [
+                self.encode_inputs([one], prompt=prompt, first=index, cut=cut)[0]  # type: ignore[arg-type]
+                for index, one in enumerate(inputs, first)
+            ]
         return self.encode(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]
 
     def encode(
@@ -296,7 +301,7 @@ class Tokenizer:
             raise InputError(f"input {index} holds something that isn't a token id", param="input")
         wrong = [int(n) for n in given if not 0 <= n < self.vocabulary]
         if wrong:
-            raise InputError(
+            raise InputUnreadable(
                 f"input {index} holds token id {wrong[0]}; this model's are 0 to "
                 f"{self.vocabulary - 1}",
                 param="input",
@@ -343,11 +348,11 @@ def unreadable(texts: Sequence[str], first: int, why: Exception) -> InputError:
         try:
             text.encode()
         except UnicodeEncodeError as broken:
-            return InputError(
+            return InputUnreadable(
                 f"input {index} isn't valid Unicode: a lone surrogate at character {broken.start}",
                 param="input",
             )
-    return InputError(f"the texts can't be tokenised: {why}", param="input")
+    return InputUnreadable(f"the texts can't be tokenised: {why}", param="input")
 
 
 def _lower(inner: tokenizers.Tokenizer) -> None:

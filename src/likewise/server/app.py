@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
-from likewise.server import openai, openapi, ops, page, search
+from likewise.server import openai, openapi, ops, page, search, shared_paths, tei
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.middleware import Counting, HostCheck
@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from likewise.server.serving import Catalogue, Model
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+ROOMS = (
+    openai,
+    tei,
+    shared_paths,
+    search,
+    ops,
+    page,
+    openapi,
+)
+"""What has routes; of two that take the same path and method, the first one answers."""
 
 
 def build(
@@ -43,7 +54,7 @@ def build(
     from prometheus_client import CollectorRegistry
 
     registry = registry or CollectorRegistry()
-    routes = [*openai.routes(), *search.routes(), *ops.routes(), *page.routes(), *openapi.routes()]
+    routes = [route for room in ROOMS for route in room.routes()]
     middleware = [Middleware(Counting, registry=registry, routes=routes)]
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed=allowed_hosts))

@@ -26,6 +26,8 @@ _RATE = "rate_limit_error"
 STATUS: dict[str, tuple[int, str]] = {
     "error": (500, _SERVER),
     "invalid_input": (400, _REQUEST),
+    "input_empty": (400, _REQUEST),
+    "input_unreadable": (400, _REQUEST),
     "input_too_long": (400, _REQUEST),
     "invalid_dimensions": (400, _REQUEST),
     "invalid_settings": (400, _REQUEST),
@@ -62,8 +64,11 @@ STATUS: dict[str, tuple[int, str]] = {
 
 TEI_STATUS: dict[str, int] = {
     "invalid_input": 422,
+    "input_unreadable": 422,
     "input_too_long": 422,
     "invalid_dimensions": 422,
+    "missing_extra": 424,
+    "model_error": 424,
     "model_unsupported": 424,
     "model_corrupt": 424,
     "engine_error": 424,
@@ -75,7 +80,8 @@ TEI_STATUS: dict[str, int] = {
 
 STATUS_BY_DIALECT: dict[str, dict[str, int]] = {"tei": TEI_STATUS}
 
-_TEI_TYPES = {400: "Empty", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
+_TEI_TYPES = {424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
+_TEI_TYPES_BY_CODE = {"input_empty": "Empty", "input_unreadable": "Tokenizer"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,10 @@ def _openai(refusal: Refusal, status: int) -> Mapping[str, Any]:
 
 
 def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
-    return {"error": refusal.message, "error_type": _TEI_TYPES.get(status, "Backend")}
+    kind = _TEI_TYPES_BY_CODE.get(refusal.code) or _TEI_TYPES.get(status)
+    if kind is None:
+        kind = "Validation" if status < 500 else "Backend"
+    return {"error": refusal.message, "error_type": kind}
 
 
 def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:

@@ -17,6 +17,12 @@ def sigmoid(x: Vectors) -> Vectors:
     return np.asarray(np.where(x >= 0, 1, small) / (1 + small), np.float32)
 
 
+def softmax(x: Vectors) -> Vectors:
+    """Each row's share of the whole, exp x over the sum: float32 [n, labels], rows add up to 1."""
+    shares = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=-1, keepdims=True), np.float32)
+
+
 ACTIVATIONS: Mapping[str, Callable[[Vectors], Vectors]] = {
     "identity": lambda x: x,
     "sigmoid": sigmoid,
