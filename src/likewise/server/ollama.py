@@ -101,6 +101,7 @@ class EmbeddingsAnswer(TypedDict):
     embedding: list[float]
 
 
+_IN_OPTIONS = " - at `$.options`"
 _EMBED = msgspec.json.Decoder(EmbedRequest)
 _EMBEDDINGS = msgspec.json.Decoder(EmbeddingsRequest)
 
@@ -244,7 +245,8 @@ async def _asked(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         return body.decode(raw, decoder, fields)
     except InputError as wrong:
         said = str(wrong.__cause__)
-        if said.endswith("`$.options`"):
+        if "unknown field" in said and said.endswith(_IN_OPTIONS):
+            said = said.removesuffix(_IN_OPTIONS)
             raise body.explained(said, Options.__struct_fields__) from wrong
         if (wrong.param or "").partition("[")[0] in ("input", "prompt"):
             raise InputError(
