@@ -1,5 +1,7 @@
 """Ollama's own client against a real server with the real model."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import re
@@ -7,19 +9,22 @@ import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
 import ollama
 import pytest
 
-from likewise.base.types import Vectors
 from likewise.runtime import service
 from likewise.runtime.service import Service
 from likewise.server.app import LOOPBACK_HOSTS, build
 from likewise.server.listen import address_of, listen
 from likewise.server.run import server
 from tests.unit.server.fake_catalogue import FakeCatalogue
+
+if TYPE_CHECKING:
+    from likewise.base.types import Vectors
 
 pytestmark = pytest.mark.model
 NAME = "sentence-transformers/all-MiniLM-L6-v2"

@@ -73,11 +73,7 @@ TEI_STATUS: dict[str, int] = {
 }
 """Where Text Embeddings Inference answers with another status."""
 
-OLLAMA_STATUS: dict[str, int] = {
-    "not_finite": 400,
-    # Asked of a server whose models are fixed.
-    "admin_error": 501,
-}
+OLLAMA_STATUS: dict[str, int] = {"not_finite": 400}
 """Where Ollama answers with another status."""
 
 OLLAMA_WORDS: dict[str, str] = {

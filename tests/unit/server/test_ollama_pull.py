@@ -191,7 +191,7 @@ def test_pages_and_proxies_may_not(name: str, value: str, allowed: bool) -> None
 def test_a_fixed_list_says_so() -> None:
     client = client_of(FakeListing(FakeEntry("old")))
     for method, name in (("POST", "org/x"), ("DELETE", "old")):
-        assert "serves a fixed list of models" in refused(client, 501, method, model=name)
+        assert "serves a fixed list of models" in refused(client, 409, method, model=name)
 
 
 def test_what_is_no_name_on_the_hub_is_not_fetched() -> None:
@@ -216,4 +216,4 @@ def test_delete() -> None:
     assert catalogue.removed == [MINILM]
     error = refused(client, 404, "DELETE", model="all-minilm")
     assert error.startswith('model "all-minilm" not found')
-    assert "a folder of yours" in refused(client, 501, "DELETE", model="mine")
+    assert "a folder of yours" in refused(client, 409, "DELETE", model="mine")
