@@ -26,7 +26,7 @@ def require_admin(request: Request, what: str) -> None:
     """
     if caller_of(request).get("is_admin"):
         return
-    if getattr(request.app.state, "keys", None):
+    if getattr(request.app.state, "keys", None) is not None:
         raise Forbidden(f"{what} needs an admin key")
     if not _is_from_here(request) or _is_foreign_page(request):
         raise Forbidden(
