@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
-from likewise.server import openai, openapi, ops, page, search, shared_paths, tei
+from likewise.server import ollama, openai, openapi, ops, page, search, shared_paths, tei
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.middleware import Counting, HostCheck
@@ -31,6 +31,7 @@ ROOMS = (
     openai,
     tei,
     shared_paths,
+    ollama,
     search,
     ops,
     page,

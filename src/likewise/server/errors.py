@@ -78,7 +78,17 @@ TEI_STATUS: dict[str, int] = {
 }
 """Where Text Embeddings Inference answers with another status."""
 
-STATUS_BY_DIALECT: dict[str, dict[str, int]] = {"tei": TEI_STATUS}
+OLLAMA_STATUS: dict[str, int] = {"not_finite": 400}
+"""Where Ollama answers with another status."""
+
+OLLAMA_WORDS: dict[str, str] = {
+    "input_too_long": "the input length exceeds the context length",
+    "not_finite": "embedding contains NaN or Inf values",
+    "overloaded": "server busy, please try again.  maximum pending requests exceeded",
+}
+"""What Ollama says first, for clients that look for it; our own words come after."""
+
+STATUS_BY_DIALECT: dict[str, dict[str, int]] = {"tei": TEI_STATUS, "ollama": OLLAMA_STATUS}
 
 _TEI_TYPES = {424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
 _TEI_TYPES_BY_CODE = {"input_empty": "Empty", "input_unreadable": "Tokenizer"}
@@ -132,7 +142,8 @@ def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
 
 def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:
     del status
-    return {"error": refusal.message}
+    theirs = OLLAMA_WORDS.get(refusal.code)
+    return {"error": refusal.message if theirs is None else f"{theirs}: {refusal.message}"}
 
 
 def _cohere(refusal: Refusal, status: int) -> Mapping[str, Any]:
