@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,16 +15,31 @@ if TYPE_CHECKING:
 
 Encoding = Literal["float", "base64"]
 
+_LISTED_POSITIONS = 100
+
 
 def embeddings(vectors: Vectors, encoding: Encoding) -> list[dict[str, Any]]:
     """The `data` list of an OpenAI answer."""
-    rows: list[Any]
-    if encoding == "base64":
-        little = np.ascontiguousarray(vectors, dtype="<f4")
-        rows = [base64.b64encode(row).decode("ascii") for row in little]
-    else:
-        rows = list(np.ascontiguousarray(vectors, dtype=np.float32))
+    rows = numbers(vectors, encoding)
     return [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+
+
+def numbers(rows: Sequence[Vectors] | Vectors, encoding: Encoding) -> list[Any]:
+    """Each of `rows`, arrays of any shape, as numbers or as base64 of little-endian float32."""
+    if encoding == "base64":
+        little = (np.asarray(row, dtype="<f4").tobytes() for row in rows)
+        return [base64.b64encode(row).decode("ascii") for row in little]
+    return [np.ascontiguousarray(row, dtype=np.float32) for row in rows]
+
+
+def truncation_headers(cut: Sequence[int]) -> dict[str, str]:
+    """The headers that name the inputs that were cut, the first 100 of them; none if none was."""
+    if not cut:
+        return {}
+    return {
+        "x-likewise-truncated": ",".join(map(str, cut[:_LISTED_POSITIONS])),
+        "x-likewise-truncated-count": str(len(cut)),
+    }
 
 
 def to_json(body: object) -> bytes:
