@@ -11,7 +11,19 @@ from starlette.middleware import Middleware
 
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
-from likewise.server import ollama, openai, openapi, ops, page, search, shared_paths, tei
+from likewise.server import (
+    cohere,
+    ollama,
+    openai,
+    openapi,
+    ops,
+    page,
+    rerank,
+    search,
+    shared_paths,
+    tei,
+    vllm,
+)
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.middleware import Counting, HostCheck
@@ -32,6 +44,9 @@ ROOMS = (
     tei,
     shared_paths,
     ollama,
+    cohere,
+    rerank,
+    vllm,
     search,
     ops,
     page,

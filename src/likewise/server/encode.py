@@ -65,13 +65,16 @@ def timing_headers(times: Times, total_s: float | None = None) -> dict[str, str]
 
 def embeddings(vectors: Vectors, encoding: Encoding) -> list[dict[str, Any]]:
     """The `data` list of an OpenAI answer."""
-    rows: list[Any]
-    if encoding == "base64":
-        little = np.ascontiguousarray(vectors, dtype="<f4")
-        rows = [base64.b64encode(row).decode("ascii") for row in little]
-    else:
-        rows = list(np.ascontiguousarray(vectors, dtype=np.float32))
+    rows = numbers(vectors, encoding)
     return [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+
+
+def numbers(rows: Sequence[Vectors] | Vectors, encoding: Encoding) -> list[Any]:
+    """Each of `rows`, arrays of any shape, as numbers or as base64 of little-endian float32."""
+    if encoding == "base64":
+        little = (np.asarray(row, dtype="<f4").tobytes() for row in rows)
+        return [base64.b64encode(row).decode("ascii") for row in little]
+    return [np.ascontiguousarray(row, dtype=np.float32) for row in rows]
 
 
 def to_json(body: object) -> bytes:

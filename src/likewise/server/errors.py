@@ -147,8 +147,8 @@ def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:
 
 
 def _cohere(refusal: Refusal, status: int) -> Mapping[str, Any]:
-    del status
-    return {"message": refusal.message}
+    """Cohere's client reads `message`; others that rerank at the same paths read `error`."""
+    return {"message": refusal.message, **_openai(refusal, status)}
 
 
 SHAPES: dict[str, Shape] = {

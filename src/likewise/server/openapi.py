@@ -142,10 +142,20 @@ def _types(routes: Sequence[Spoken]) -> Iterator[Any]:
     yield from ERRORS.values()
     seen: set[int] = set()
     for route in routes:
-        for kind in (route.body, route.answer, route.query):
-            if kind is not None and id(kind) not in seen:
+        for kind in (*_each(route.body), *_each(route.answer), *_each(route.query)):
+            if id(kind) not in seen:
                 seen.add(id(kind))
                 yield kind
+
+
+def _each(kinds: Any) -> tuple[Any, ...]:
+    """The types of what may have one of several, or one, or none."""
+    return () if kinds is None else kinds if isinstance(kinds, tuple) else (kinds,)
+
+
+def _schema(kinds: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    each: list[dict[str, Any]] = [schemas[id(kind)] for kind in _each(kinds)]
+    return each[0] if len(each) == 1 else {"anyOf": each}
 
 
 def _operation(route: Spoken, schemas: Mapping[Any, Any]) -> dict[str, Any]:
@@ -156,14 +166,14 @@ def _operation(route: Spoken, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     if parameters := [*_in_path(route), *_in_query(route)]:
         operation["parameters"] = parameters
     if route.body is not None:
-        content = {"application/json": {"schema": schemas[id(route.body)]}}
+        content = {"application/json": {"schema": _schema(route.body, schemas)}}
         operation["requestBody"] = {"required": True, "content": content}
     operation["responses"] = {"200": _success(route, schemas), **_refusals(route, schemas)}
     return operation
 
 
 def _success(route: Spoken, schemas: Mapping[Any, Any]) -> dict[str, Any]:
-    schema = {} if route.answer is None else {"schema": schemas[id(route.answer)]}
+    schema = {} if route.answer is None else {"schema": _schema(route.answer, schemas)}
     content = {media: schema if media == "application/json" else {} for media in route.media_types}
     return {"description": "Done.", "content": content} if content else {"description": "Done."}
 

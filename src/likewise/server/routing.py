@@ -33,8 +33,8 @@ class Spoken(Route):
         """Answer `methods` at `path`.
 
         `body` and `answer` are the types of the JSON in a request and in a 200: msgspec structs, or
-        any type that `msgspec.json.schema` describes; `query` is a struct of what may stand in the
-        query string. `media_types` are those of a 200.
+        any type that `msgspec.json.schema` describes, or a tuple of those that may be; `query` is a
+        struct of what may stand in the query string. `media_types` are those of a 200.
         """
         super().__init__(path, endpoint, methods=list(methods))
         self.dialect = dialect

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from likewise.base.errors import InputError
-from likewise.server import body, tei
+from likewise.server import body, tei, vllm, vllm_bodies
+from likewise.server import rerank as rerank_shapes
 from likewise.server.routing import Endpoint, Spoken
 from likewise.server.serving import noted
 from likewise.server.tei_scores import Rank, RerankRequest
@@ -30,8 +31,15 @@ class Shape:
     answer: Callable[[Request, bytes], Awaitable[Response]]
 
 
-RERANK: Sequence[Shape] = (Shape("texts", "tei", tei.rerank),)
-TOKENIZE: Sequence[Shape] = (Shape("inputs", "tei", tei.tokenize),)
+RERANK: Sequence[Shape] = (
+    Shape("texts", "tei", tei.rerank),
+    Shape("documents", "cohere", rerank_shapes.rerank),
+)
+TOKENIZE: Sequence[Shape] = (
+    Shape("inputs", "tei", tei.tokenize),
+    Shape("prompt", "vllm", vllm.tokenize),
+    Shape("messages", "vllm", vllm.tokenize),
+)
 """Each path's shapes; a body with the keys of two is refused."""
 
 _NAMES = {"tei": "Text Embeddings Inference", "vllm": "vLLM", "cohere": "Cohere, Jina"}
@@ -53,8 +61,18 @@ _KEYS = msgspec.json.Decoder(_Keys)
 def routes() -> list[Route]:
     """The shared paths."""
     return [
-        _route("/rerank", rerank, RerankRequest, list[Rank]),
-        _route("/tokenize", tokenize, TokenizeRequest, list[list[SimpleToken]]),
+        _route(
+            "/rerank",
+            rerank,
+            (RerankRequest, rerank_shapes.RerankRequest),
+            (list[Rank], rerank_shapes.RerankAnswer),
+        ),
+        _route(
+            "/tokenize",
+            tokenize,
+            (TokenizeRequest, vllm_bodies.TokenizeRequest),
+            (list[list[SimpleToken]], vllm_bodies.Tokens),
+        ),
     ]
 
 
@@ -83,7 +101,9 @@ async def _by_shape(request: Request, shapes: Sequence[Shape]) -> Response:
 def _shape(raw: bytes, shapes: Sequence[Shape]) -> Shape:
     keys = body.decode(raw, _KEYS, _Keys.__struct_fields__)
     fitting = [shape for shape in shapes if bytes(getattr(keys, shape.key))]
-    if len(fitting) == 1:
+    if len(fitting) > 1:
+        fitting = [each for each in fitting if bytes(getattr(keys, each.key)) != b"null"]
+    if len({shape.dialect for shape in fitting}) == 1:
         return fitting[0]
     known = " or ".join(f"{s.key!r} ({_NAMES.get(s.dialect, s.dialect)})" for s in shapes)
     if not fitting:

@@ -18,9 +18,10 @@ def sigmoid(x: Vectors) -> Vectors:
 
 
 def softmax(x: Vectors) -> Vectors:
-    """Each row's share of the whole, exp x over the sum: float32 [n, labels], rows add up to 1."""
-    shares = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(shares / shares.sum(axis=-1, keepdims=True), np.float32)
+    """Shares of the sum of exp x over the last axis, without overflow."""
+    wide = x.astype(np.float64)
+    grown = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=-1, keepdims=True), np.float32)
 
 
 ACTIVATIONS: Mapping[str, Callable[[Vectors], Vectors]] = {

@@ -39,7 +39,7 @@ def test_another_dialect_beside(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append((request.scope["likewise"]["dialect"], raw))
         return PlainTextResponse("theirs")
 
-    both = (*shared_paths.RERANK, Shape("documents", "cohere", theirs))
+    both = (shared_paths.RERANK[0], Shape("documents", "cohere", theirs))
     monkeypatch.setattr(shared_paths, "RERANK", both)
     client = TestClient(build({"m": FakeModel(gives=("scores",), labels=("relevance",))}))
     raw = b'{"query": "a", "documents": ["b"]}'

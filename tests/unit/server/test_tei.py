@@ -534,8 +534,9 @@ def test_routes_can_be_described() -> None:
     routes = [*tei.routes(), *shared_paths.routes()]
     for route in routes:
         assert isinstance(route, Spoken) and route.endpoint.__doc__
-        for kind in (route.body, route.answer):
-            assert kind is None or msgspec.json.schema(kind)
+        for given in (route.body, route.answer):
+            for kind in given if isinstance(given, tuple) else (given,):
+                assert kind is None or msgspec.json.schema(kind)
         assert (route.body is None) == ("GET" in (route.methods or ()))
 
 
