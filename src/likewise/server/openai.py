@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from likewise.server.serving import Catalogue
 
 MAX_INPUTS = 2048
-_LISTED_POSITIONS = 100
 
 
 class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,12 +82,9 @@ def _answer(name: str, computed: Embedded, encoding: encode.Encoding) -> Respons
         "model": name,
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
-    headers: dict[str, str] = {}
     if cut := [int(at) for at in computed.truncated]:
         content["truncated"] = cut
-        headers["x-likewise-truncated"] = ",".join(map(str, cut[:_LISTED_POSITIONS]))
-        headers["x-likewise-truncated-count"] = str(len(cut))
-    return Response(encode.to_json(content), 200, headers, "application/json")
+    return Response(encode.to_json(content), 200, encode.headers(computed), "application/json")
 
 
 def _inputs(given: str | list[str | int | list[int]]) -> list[str] | list[list[int]]:
