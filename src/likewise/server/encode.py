@@ -1,11 +1,11 @@
-"""Answers as bytes: vectors as JSON numbers or base64, and headers about how they were made."""
+"""Answers as bytes: vectors and database values as JSON, and headers about how they were made."""
 
 from __future__ import annotations
 
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import orjson
@@ -13,8 +13,6 @@ import orjson
 if TYPE_CHECKING:
     from likewise.base.types import Vectors
     from likewise.runtime.sinks import Times
-
-Encoding = Literal["float", "base64"]
 
 _LISTED_POSITIONS = 100
 
@@ -63,15 +61,9 @@ def timing_headers(times: Times, total_s: float | None = None) -> dict[str, str]
     return {name: str(round(seconds * 1000)) for name, seconds in named.items()}
 
 
-def embeddings(vectors: Vectors, encoding: Encoding) -> list[dict[str, Any]]:
-    """The `data` list of an OpenAI answer."""
-    rows: list[Any]
-    if encoding == "base64":
-        little = np.ascontiguousarray(vectors, dtype="<f4")
-        rows = [base64.b64encode(row).decode("ascii") for row in little]
-    else:
-        rows = list(np.ascontiguousarray(vectors, dtype=np.float32))
-    return [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+def numbers(vectors: Vectors) -> list[Any]:
+    """A row for each vector, which `to_json` writes as a list of numbers."""
+    return list(np.ascontiguousarray(vectors, dtype=np.float32))
 
 
 def to_json(body: object) -> bytes:

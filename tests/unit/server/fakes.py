@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import InputTooLong, LikewiseError
+from likewise.base.errors import InputError, InputTooLong, LikewiseError
 from likewise.base.space import Space
 from likewise.base.types import Chunk
 from likewise.runtime.pending import Embedded
@@ -18,6 +18,7 @@ from likewise.runtime.pending import Embedded
 if TYPE_CHECKING:
     from likewise.base.protocols import Splitter
     from likewise.base.types import Vectors
+    from likewise.models.chat import Turn
     from likewise.runtime.service import Service as Base
 else:
     Base = object
@@ -40,6 +41,7 @@ class FakeModel(Base):
     held: threading.Event | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     futures: list[Future[Embedded]] = field(default_factory=list)
+    prompts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:
@@ -64,6 +66,31 @@ class FakeModel(Base):
         else:
             threading.Thread(target=self._later, args=(future, embedded), daemon=True).start()
         return future
+
+    def submit_late(self, texts: Sequence[str], **options: Any) -> Future[Embedded]:
+        """Each text is read with all of them: its vector is theirs plus its own, of length 2."""
+        self.asked.append({"inputs": list(texts), "late": True, **options})
+        together = by_hand("".join(texts))
+        rows = [together + by_hand(text) for text in texts]
+        vectors = np.stack([2 * row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+        future: Future[Embedded] = Future()
+        future.set_result(Embedded(vectors, tuple(len(text.split()) for text in texts), ()))
+        return future
+
+    def chat_text(
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation_prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """`<role>text` for each turn; it knows no role `nobody`."""
+        if any(role == "nobody" for role, _ in turns):
+            raise InputError("nobody speaks", param="messages")
+        written = "".join(
+            f"<{role}>{said if isinstance(said, str) else '+'.join(said)}" for role, said in turns
+        )
+        return written + ("<next>" if generation_prompt else "") + "".join(variables or ())
 
     def _later(self, future: Future[Embedded], embedded: Embedded) -> None:
         assert self.held is not None
