@@ -21,7 +21,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 FLAT = (
     "{% for m in messages %}[CLS]{{ m.role }} {{ m.content }} {% endfor %}"
-    "{% if add_generation_prompt %}w9{% endif %}{% if extra is defined %}{{ extra }}{% endif %}[SEP]"
+    "{% if add_generation_prompt %}w9{% endif %}"
+    "{% if extra is defined %}{{ extra }}{% endif %}[SEP]"
 )
 PARTS = (
     "{% for m in messages %}{% for part in m.content %}{% if part.type == 'text' %}"

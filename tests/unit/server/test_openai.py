@@ -231,6 +231,28 @@ def test_models(client: TestClient) -> None:
     assert client.get("/v1/models/nothing").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("facts", "capabilities"),
+    [
+        ({"gives": ["vectors", "sparse"]}, ["embed"]),
+        ({"gives": ["scores"], "labels": ["LABEL_0"]}, ["rerank"]),
+        ({"gives": ["scores"], "labels": ["good", "bad"]}, ["classify"]),
+        ({}, None),
+    ],
+)
+def test_what_a_model_can_do(
+    client: TestClient,
+    model: FakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    facts: dict[str, list[str]],
+    capabilities: list[str] | None,
+) -> None:
+    monkeypatch.setattr(model, "info", lambda: facts)
+    (only,) = client.get("/v1/models").json()["data"]
+    assert only.get("capabilities") == capabilities
+    assert "max_model_len" not in only
+
+
 def test_a_client_that_hangs_up_cancels_what_waits(model: FakeModel) -> None:
     """Driven by hand, because the test client can't hang up before the answer."""
     import asyncio
