@@ -92,7 +92,7 @@ def test_variables_reach_the_template(model: Service) -> None:
 def test_without_special_tokens_cutting_adds_none(model: Service, side: Any) -> None:
     ids = list(range(4, 24))
     for given in ([ids], [" ".join(f"w{n - 4}" for n in ids)]):
-        (one,) = model._tokenizer.encode_inputs(given, cut=Cut(5, side, special=False))  # type: ignore[arg-type]
+        (one,) = model._tokenizer.encode_inputs(given, cut=Cut(5, side, special=False))
         assert one.ids.tolist() == (ids[:5] if side == "right" else ids[-5:])
         assert one.total == 20
     (one,) = model._tokenizer.encode_inputs([ids], cut=Cut(1, side, special=False))

@@ -33,7 +33,7 @@ def surroundings() -> Iterator[None]:
         yield
     asyncio.set_event_loop(None)
     loop.close()
-    litellm.in_memory_llm_clients_cache.flush_cache()
+    litellm.in_memory_llm_clients_cache.flush_cache()  # type: ignore[no-untyped-call]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gc.collect()
@@ -118,9 +118,9 @@ def test_litellm(base_url: str, model: Service) -> None:
         found = asking(f"{provider}/{NAME}")
         close([each["embedding"] for each in found.data], model, TEXTS)
         assert found.usage.prompt_tokens > len(TEXTS)
-    with pytest.raises(litellm.NotFoundError, match="isn't served here"):
+    with pytest.raises(litellm.exceptions.NotFoundError, match="isn't served here"):
         asking("openai/nothing")
-    with pytest.raises(litellm.BadRequestError, match="384"):
+    with pytest.raises(litellm.exceptions.BadRequestError, match="384"):
         asking(f"openai/{NAME}", dimensions=100, allowed_openai_params=["dimensions"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 import uuid
 from collections.abc import Mapping
@@ -21,7 +20,6 @@ from likewise.server.openai_inputs import conversations, inputs_of
 from likewise.server.openai_request import EmbeddingsRequest, late_options, options
 from likewise.server.routing import Endpoint, Spoken
 from likewise.server.serving import computed, using
-from likewise.vectors.norm import normalise
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -111,30 +109,15 @@ async def _found(
 ) -> Embedded:
     chosen = options(asked, model.prompts, model.space.dimensions)
     if asked.late_chunking:
-        return await _late(request, model, asked, given, chosen)
+        chosen = late_options(asked, chosen)
+        submit = getattr(model, "submit_late", None)
+        if submit is None:
+            raise InputError("late_chunking isn't computed here", param="late_chunking")
+        late: Embedded = await computed(request, submit, given, **chosen)
+        return late
     if asked.messages is not None:
         given = await asyncio.to_thread(_written, model, asked, given)
     return await computed(request, model.submit, given, **chosen)
-
-
-async def _late(
-    request: Request,
-    model: Model,
-    asked: EmbeddingsRequest,
-    texts: list[Any],
-    chosen: Mapping[str, Any],
-) -> Embedded:
-    """Each text's vector as a passage of all texts read together."""
-    told = late_options(asked, chosen)
-    if not isinstance(texts[0], str):
-        raise InputError("late_chunking goes with texts, not with token ids", param="input")
-    submit = getattr(model, "submit_late", None)
-    if submit is None:
-        raise InputError("late_chunking isn't computed here", param="late_chunking")
-    found: Embedded = await computed(request, submit, texts, **told)
-    if not chosen["unit"]:
-        return found
-    return dataclasses.replace(found, vectors=normalise(found.vectors))
 
 
 def _written(model: Model, asked: EmbeddingsRequest, given: list[Any]) -> list[str]:

@@ -131,10 +131,10 @@ def options(asked: EmbeddingsRequest, prompts: Mapping[str, str], width: int) ->
 
 
 def late_options(asked: EmbeddingsRequest, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `options` that go with `late_chunking`.
+    """`options` for a request with `late_chunking`, as the model's `submit_late` is told them.
 
     Raises:
-        InputError: one was asked for that doesn't go with it.
+        InputError: something was asked for that doesn't go with it.
     """
     if asked.messages is not None:
         raise InputError("late_chunking doesn't go with messages", param="late_chunking")
@@ -142,17 +142,7 @@ def late_options(asked: EmbeddingsRequest, chosen: Mapping[str, Any]) -> dict[st
         raise InputError(
             "late_chunking doesn't go with add_special_tokens: false", param="add_special_tokens"
         )
-    if chosen["dimensions"] is not None:
-        raise InputError("late_chunking doesn't go with dimensions", param="dimensions")
-    if "prompt_name" in chosen:
-        field = _named(asked)[0]
-        raise InputError(
-            f"late_chunking goes with the kinds 'document' and 'query', not with the prompt "
-            f"{chosen['prompt_name']!r}",
-            param=field,
-        )
-    taken = ("kind", "overflow", "limit", "side", "lane")
-    return {name: chosen[name] for name in taken if name in chosen}
+    return {name: value for name, value in chosen.items() if name != "special"}
 
 
 def _named(asked: EmbeddingsRequest) -> list[str]:

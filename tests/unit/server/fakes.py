@@ -68,11 +68,12 @@ class FakeModel(Base):
         return future
 
     def submit_late(self, texts: Sequence[str], **options: Any) -> Future[Embedded]:
-        """Each text is read with all of them: its vector is theirs plus its own, of length 2."""
+        """Each text is read with all of them: its vector is theirs plus its own; 2 long, or 1."""
         self.asked.append({"inputs": list(texts), "late": True, **options})
         together = by_hand("".join(texts))
         rows = [together + by_hand(text) for text in texts]
-        vectors = np.stack([2 * row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+        length = 1 if options.get("unit") else 2
+        vectors = np.stack([length * row / np.linalg.norm(row) for row in rows]).astype(np.float32)
         future: Future[Embedded] = Future()
         future.set_result(Embedded(vectors, tuple(len(text.split()) for text in texts), ()))
         return future

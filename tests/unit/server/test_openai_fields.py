@@ -167,7 +167,7 @@ def test_integers(client: TestClient, field: str, kind: Any) -> None:
 
 
 def test_floats_and_base64_by_type(client: TestClient) -> None:
-    np.testing.assert_array_equal(np.float32(rows(client, output_dtype="float")), VECTORS)
+    np.testing.assert_array_equal(np.array(rows(client, output_dtype="float"), np.float32), VECTORS)
     for row, vector in zip(rows(client, embedding_type="base64"), VECTORS, strict=True):
         np.testing.assert_array_equal(np.frombuffer(base64.b64decode(row), "<f4"), vector)
 
@@ -232,13 +232,16 @@ def test_openais_own_library_isnt_handed_bytes_of_integers(client: TestClient) -
 
 
 def test_late_chunking(client: TestClient, model: FakeModel) -> None:
-    got = np.float32(rows(client, late_chunking=True, task="retrieval.passage"))
+    got = np.array(rows(client, late_chunking=True, task="retrieval.passage"), np.float32)
     together = by_hand("".join(TEXTS))
     want = together + VECTORS
     np.testing.assert_allclose(got, want / np.linalg.norm(want, axis=1, keepdims=True), atol=1e-6)
     told = model.asked[-1]
     assert (told["late"], told["kind"], told["overflow"]) == (True, "document", "cut")
-    raw = np.float32(rows(client, late_chunking=True, normalized=False))
+    assert "special" not in told
+    told = asked(client, model, late_chunking=True, task="classification", dimensions=2)
+    assert (told["prompt_name"], told["dimensions"]) == ("classification", 2)
+    raw = np.array(rows(client, late_chunking=True, normalized=False), np.float32)
     np.testing.assert_allclose(np.linalg.norm(raw, axis=1), 2, atol=1e-5)
     assert "late" not in asked(client, model, late_chunking=False)
 
@@ -300,9 +303,6 @@ USER = [{"role": "user", "content": "a"}]
         ({"input": [{"image": "data:"}]}, "input[0].image", "input[0]: unknown field 'image'"),
         ({"input": [{"text": ""}]}, "input", "empty text at input position 0"),
         ({"input": ["a", [1], {"text": "b"}]}, "input", "mixes texts and token ids"),
-        ({"late_chunking": True, "input": [[1]]}, "input", "not with token ids"),
-        ({"late_chunking": True, "dimensions": 2}, "dimensions", "late_chunking"),
-        ({"late_chunking": True, "task": "classification"}, "task", "late_chunking"),
         ({"late_chunking": True, "add_special_tokens": False}, "add_special_tokens", "late"),
         ({"late_chunking": True, "messages": USER, "input": None}, "late_chunking", "messages"),
         ({"chat_template": "x"}, "chat_template", "own template"),
