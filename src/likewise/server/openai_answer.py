@@ -74,7 +74,7 @@ def form_of(asked: EmbeddingsRequest, count: int, *, by_sdk: bool) -> Form:
     named = agreed(asked, "embedding_type", "embedding_types", "output_dtype")
     if named == []:
         raise InputError("embedding_type names no type", param="embedding_type")
-    outputs = tuple(dict.fromkeys([named] if isinstance(named, str) else named or ["float"]))
+    outputs = (named,) if isinstance(named, str) else tuple(named or ["float"])
     integers = [one for one in outputs if one in QUANTISERS]
     encoding = asked.encoding_format or "float"
     if encoding.startswith("bytes"):
