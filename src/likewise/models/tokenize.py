@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import tokenizers
-from tokenizers import normalizers
 
 from likewise.base.errors import InputError, ModelCorrupt
 from likewise.models.parts import read_json
-from likewise.models.vocabulary import open_tokenizer
+from likewise.models.vocabulary import lower_first, open_tokenizer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -79,7 +78,7 @@ class Tokenizer:
         self._inner.no_truncation()
         self._inner.no_padding()
         if card.lower_case:
-            _lower(self._inner)
+            lower_first(self._inner)
         self.max_tokens = card.max_tokens
         self.vocabulary = self._inner.get_vocab_size(with_added_tokens=True)
         rows = card.config.get("vocab_size")
@@ -353,15 +352,3 @@ def unreadable(texts: Sequence[str], first: int, why: Exception) -> InputError:
                 param="input",
             )
     return InputError(f"the texts can't be tokenised: {why}", param="input")
-
-
-def _lower(inner: tokenizers.Tokenizer) -> None:
-    """Lower-case first of all, as sentence-transformers does for `do_lower_case`."""
-    before = inner.normalizer
-    steps: list[Any] = [before]
-    if isinstance(before, normalizers.Sequence):
-        steps = list(cast("Any", before))
-    if any(isinstance(step, normalizers.Lowercase) for step in steps):
-        return
-    kept = [step for step in steps if step is not None]
-    inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])

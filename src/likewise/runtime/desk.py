@@ -76,8 +76,10 @@ class Desk:
 
         pending = embedding(len(inputs), width, finish, manner)
 
+        cut = _cut(manner, special)
+
         def read(start: int, end: int) -> list[Piece]:
-            encoded = self._reader.texts(inputs[start:end], start, prompt, _cut(manner, special))
+            encoded = self._reader.texts(inputs[start:end], start, prompt, cut)
             encoded = self._counted(encoded, start, manner)
             return self._inflight.pieces(encoded, start, pending, manner.lane)
 
