@@ -64,16 +64,18 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...
 
 def explained(message: str, fields: tuple[str, ...]) -> InputError:
     """Msgspec's message in our words, naming the field."""
-    if unknown := _UNKNOWN.search(message):
+    where = _WHERE.search(message)
+    path = where["path"] if where else ""
+    if unknown := _UNKNOWN.search(_WHERE.sub("", message)):
         name = unknown["name"]
+        if path:
+            return InputError(f"{path}: unknown field {name!r}", param=f"{path}.{name}")
         known = ", ".join(fields)
         return InputError(
             f"unknown field {name!r}{nearest(name, fields)}; known: {known}", param=name
         )
     if missing := _MISSING.search(message):
         return InputError(f"the field {missing['name']!r} is missing", param=missing["name"])
-    where = _WHERE.search(message)
-    path = where["path"] if where else ""
     text = _WHERE.sub("", message).replace("`", "")
     text = text[:1].lower() + text[1:]
     return InputError(f"{path}: {text}" if path else text, param=path or None)

@@ -1,4 +1,4 @@
-"""Answers as bytes: vectors as JSON numbers or base64, and headers about how they were made."""
+"""Answers as bytes: vectors and database values as JSON, headers about how they were made."""
 
 from __future__ import annotations
 
@@ -61,12 +61,6 @@ def timing_headers(times: Times, total_s: float | None = None) -> dict[str, str]
         "x-inference-time": times.compute_s,
     }
     return {name: str(round(seconds * 1000)) for name, seconds in named.items()}
-
-
-def embeddings(vectors: Vectors, encoding: Encoding) -> list[dict[str, Any]]:
-    """The `data` list of an OpenAI answer."""
-    rows = numbers(vectors, encoding)
-    return [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
 
 
 def numbers(rows: Sequence[Vectors] | Vectors, encoding: Encoding) -> list[Any]:

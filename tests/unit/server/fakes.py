@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import InputTooLong, InputUnreadable, LikewiseError, ModelUnsupported
+from likewise.base.errors import (
+    InputError,
+    InputTooLong,
+    InputUnreadable,
+    LikewiseError,
+    ModelUnsupported,
+)
 from likewise.base.space import Space
 from likewise.base.types import Chunk
 from likewise.models.card import ModelCard
@@ -22,6 +28,7 @@ from likewise.runtime.sinks import Answered, Scored, Times
 if TYPE_CHECKING:
     from likewise.base.protocols import Splitter
     from likewise.base.types import Vectors
+    from likewise.models.chat import Turn
     from likewise.runtime.service import Service as Base
 else:
     Base = object
@@ -51,7 +58,7 @@ class FakeModel(Base):
     futures: list[Future[Embedded]] = field(default_factory=list)
     gives: tuple[str, ...] = ("vectors", "states")
     labels: tuple[str, ...] = ()
-    prompts: dict[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +79,7 @@ class FakeModel(Base):
             dimensions=DIMENSIONS,
             max_tokens=MAX_TOKENS,
             lower_case=False,
-            prompts=self.prompts,
+            prompts=dict(self.prompts),
             default_prompt_name=self.default_prompt_name,
         )
 
@@ -159,6 +166,32 @@ class FakeModel(Base):
         if max(ids) > MAX_TOKENS:
             raise InputUnreadable(f"input 0 holds token id {max(ids)}", param="input")
         return " ".join("x" * each or "<" for each in ids if each or not skip_special)
+
+    def submit_late(self, texts: Sequence[str], **options: Any) -> Future[Embedded]:
+        """Each text is read with all of them: its vector is theirs plus its own; 2 long, or 1."""
+        self.asked.append({"inputs": list(texts), "late": True, **options})
+        together = by_hand("".join(texts))
+        rows = [together + by_hand(text) for text in texts]
+        length = 1 if options.get("unit") else 2
+        vectors = np.stack([length * row / np.linalg.norm(row) for row in rows]).astype(np.float32)
+        future: Future[Embedded] = Future()
+        future.set_result(Embedded(vectors, tuple(len(text.split()) for text in texts), ()))
+        return future
+
+    def chat_text(
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation_prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """`<role>text` for each turn; it knows no role `nobody`."""
+        if any(role == "nobody" for role, _ in turns):
+            raise InputError("nobody speaks", param="messages")
+        written = "".join(
+            f"<{role}>{said if isinstance(said, str) else '+'.join(said)}" for role, said in turns
+        )
+        return written + ("<next>" if generation_prompt else "") + "".join(variables or ())
 
     def _later(self, future: Future[Embedded], embedded: Embedded) -> None:
         assert self.held is not None

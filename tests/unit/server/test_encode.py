@@ -44,8 +44,8 @@ def test_text_that_isnt_unicode_is_shown_as_far_as_it_can_be() -> None:
 
 def test_vectors_of_another_layout_are_sent_right() -> None:
     column_major = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
-    sent = json.loads(encode.to_json(encode.embeddings(column_major, "float")))
-    assert [each["embedding"] for each in sent] == [[0, 1, 2], [3, 4, 5]]
+    sent = json.loads(encode.to_json(encode.numbers(column_major, "float")))
+    assert sent == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_times_are_whole_milliseconds_and_add_up() -> None:
