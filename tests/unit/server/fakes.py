@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from likewise.base.errors import InputTooLong, LikewiseError
 from likewise.base.space import Space
 from likewise.base.types import Chunk
 from likewise.runtime.pending import Embedded
+from likewise.runtime.sinks import Answered
 
 if TYPE_CHECKING:
     from likewise.base.protocols import Splitter
@@ -70,6 +71,23 @@ class FakeModel(Base):
         self.held.wait(30)
         if future.set_running_or_notify_cancel():
             future.set_result(embedded)
+
+    def submit_all(
+        self, inputs: Sequence[str] | Sequence[Sequence[int]], **options: Any
+    ) -> Future[Any]:
+        answered: Future[Any] = Future()
+
+        def done(found: Future[Embedded]) -> None:
+            if found.cancelled() or (failed := found.exception()) is not None:
+                answered.set_exception(CancelledError() if found.cancelled() else failed)
+                return
+            one = found.result()
+            answered.set_result(
+                Answered(one.vectors, None, None, one.tokens, one.truncated, one.times)
+            )
+
+        self.submit(inputs, **options).add_done_callback(done)
+        return answered
 
     def embed(self, texts: Sequence[str], **options: Any) -> Vectors:
         vectors: Vectors = self.submit(texts, **options).result().vectors
