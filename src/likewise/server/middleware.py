@@ -92,7 +92,7 @@ class Watching:
         except Gone:
             pass
         except Exception:  # noqa: BLE001 - the server's last resort: answer, log, go on
-            _log.exception(fields("bug", path=scope["path"]))
+            _log.exception(fields("bug", route=self._route(scope)))
             if answer.status == CLIENT_GONE:
                 await internal_error(dialect_of_scope(scope))(scope, receive, answer.send)
 

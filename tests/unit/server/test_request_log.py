@@ -98,7 +98,7 @@ def test_refusals_and_bugs_have_an_id_and_a_line(log: Lines) -> None:
         assert answer.headers["x-request-id"] == "i"
         assert log.access()["status"] == 500
         (bug,) = (json.loads(line) for line in log.lines if '"bug"' in line)
-        assert (bug["request_id"], bug["path"]) == ("i", "/v1/embeddings")
+        assert (bug["request_id"], bug["route"]) == ("i", "/v1/embeddings")
         assert "ZeroDivisionError" in bug["exception"]
 
 
