@@ -40,13 +40,13 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+    def formatMessage(self, record: logging.LogRecord) -> str:
         """The line, with the request that it belongs to."""
         line = _printable(super().formatMessage(record))
         request = REQUEST_ID.get()
         return line if request is None else f"{line} request_id={_shown(request)}"
 
-    def formatException(self, ei: object) -> str:  # noqa: N802 - logging's name
+    def formatException(self, ei: object) -> str:
         """A traceback; each line is marked, so that none can be taken for a record."""
         lines = super().formatException(ei).splitlines()  # type: ignore[arg-type]
         return "\n".join(f"  | {_printable(line)}" for line in lines)

@@ -34,7 +34,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_mib: int = 32
     """Largest request body, in MiB."""
     drain_s: float = 0.0
-    """Seconds to go on taking connections after a signal to stop, while `/ready` says no already."""
+    """Seconds to go on taking connections after a signal to stop, while `/ready` says no."""
     otlp_endpoint: str | None = None
     """Where traces are sent, as OTLP over HTTP, such as `http://127.0.0.1:4318`; nowhere when not
     given."""

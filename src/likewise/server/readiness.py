@@ -1,4 +1,4 @@
-"""Whether a request would be answered now: not stopping, indexes filled, models that really compute."""
+"""Whether a request would be answered now: not stopping, indexes filled, models that compute."""
 
 from __future__ import annotations
 

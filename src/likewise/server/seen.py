@@ -1,4 +1,4 @@
-"""A request that was answered, as the middleware saw it: what metrics, logs and traces are made of."""
+"""A request that was answered, as seen from outside: what metrics, logs and traces are made of."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The metrics that Text Embeddings Inference has, by its names, for dashboards and autoscalers made for it.
+"""The metrics of Text Embeddings Inference, by its names, for dashboards and scalers made for it.
 
-They carry no model label: all models count together. Text Embeddings Inference writes counters without the
-`_total` that the Prometheus client appends, which is why they are made here as they go out.
+They carry no model label: all models count together. Its counters lack the `_total` that the
+Prometheus client appends, which is why they are made here as they go out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span a request, with the parts of its way below it; only where asked for."""
+"""OpenTelemetry traces: a span a request, the parts of its way below it; only where asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from likewise.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from opentelemetry.sdk.trace.export import SpanExporter, SpanProcessor
+    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span
 
     from likewise.server.seen import Run, Seen

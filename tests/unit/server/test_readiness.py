@@ -99,19 +99,19 @@ def test_a_model_that_hangs_is_not_ready(
 
 
 def test_what_gives_scores_alone_is_asked_for_one() -> None:
-    pairs: list[object] = []
+    asked: list[object] = []
 
     class Reranker(FakeModel):
         def info(self) -> dict[str, Any]:
             return super().info() | {"gives": ["scores"]}
 
-        def submit_pairs(self, given: object, **how: Any) -> Future[Any]:
-            pairs.append(given)
+        def submit_pairs(self, pairs: Any, **how: Any) -> Future[Any]:
+            asked.append(pairs)
             return super().submit_all(["a"])
 
     with TestClient(build({"m": Reranker()})) as client:
         assert client.get("/ready").json() == READY
-    assert len(pairs) == 1
+    assert len(asked) == 1
 
 
 def test_while_draining_it_isnt_ready_and_connections_close(client: TestClient) -> None:

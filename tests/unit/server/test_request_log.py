@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from likewise.base.errors import EngineError
-from likewise.base.log import Event, JsonFormatter
+from likewise.base.log import JsonFormatter
 from likewise.server.app import build
 from tests.unit.server.fakes import FakeModel
 
@@ -72,7 +72,7 @@ def test_the_callers_id_goes_into_answer_and_log(client: TestClient, log: Lines)
 def test_an_id_that_cant_be_shown_is_replaced(
     client: TestClient, log: Lines, given: str | None
 ) -> None:
-    headers = {} if given is None else {"x-request-id": given.encode("latin-1")}
+    headers = {} if given is None else {b"x-request-id": given.encode("latin-1")}
     own = client.get("/health", headers=headers).headers["x-request-id"]
     assert own != given
     assert len(own) == 32
@@ -112,9 +112,10 @@ def test_a_path_cant_forge_a_line(client: TestClient, log: Lines) -> None:
 def test_nothing_is_made_when_nobody_reads_it(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "likewise.server.middleware.fields", lambda *a, **k: pytest.fail(f"made {a}") or Event()
-    )
+    def fails(event: str, **values: object) -> None:
+        pytest.fail(f"made {event} {values}")
+
+    monkeypatch.setattr("likewise.server.middleware.fields", fails)
     logging.getLogger("likewise.server.access").setLevel(logging.WARNING)
     try:
         assert client.get("/health").status_code == 200

@@ -57,9 +57,7 @@ def test_counters_have_exactly_their_names(client: TestClient) -> None:
 
 
 def test_durations_have_its_buckets(client: TestClient) -> None:
-    bounds = re.findall(
-        r'te_request_duration_bucket\{le="([^"]+)"\}', client.get("/metrics").text
-    )
+    bounds = re.findall(r'te_request_duration_bucket\{le="([^"]+)"\}', client.get("/metrics").text)
     assert len(bounds) == 36
     assert bounds[0] == "1.5e-05"
     assert float(bounds[34]) == pytest.approx(1.5e-5 * 1.5**34)

@@ -113,7 +113,7 @@ def test_a_trace_that_isnt_sampled_stays_so(client: TestClient, kept: InMemorySp
 def test_what_is_no_trace_is_ignored(
     client: TestClient, kept: InMemorySpanExporter, bad: str
 ) -> None:
-    answer = client.get("/health", headers={"traceparent": bad.encode("latin-1")})
+    answer = client.get("/health", headers={b"traceparent": bad.encode("latin-1")})
     assert answer.status_code == 200
     request, _ = of_request(kept)
     assert request.parent is None
@@ -141,7 +141,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
     taken: list[tuple[str, ExportTraceServiceRequest]]
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         self.taken.append((self.path, ExportTraceServiceRequest.FromString(body)))
         self.send_response(200)
