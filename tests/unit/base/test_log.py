@@ -80,3 +80,9 @@ def test_text_is_as_it_was() -> None:
     event = fields("model loaded", name="a/b", seconds=0.123456789, why="it has bf16", empty="")
     assert event == "model loaded name=a/b seconds=0.123457 why='it has bf16' empty=''"
     assert TextFormatter().format(record(event)).endswith(f"{event} request_id=id-1")
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\x1b[31m", "a\x85b", "a'b", "a=b", ""])
+def test_values_that_could_be_misread_are_quoted(value: str) -> None:
+    assert fields("x", at=value) == f"x at={value!r}"
+    assert fields("x", at=value).isprintable()

@@ -64,6 +64,7 @@ def test_an_empty_file_means_the_defaults() -> None:
         ("[server]\nport = '80'", "server.port: expected int, got str"),
         ("[server]\nport = 70000", "server.port must be 0 to 65535"),
         ("[server]\nmax_body_mib = 0", "server.max_body_mib must be at least 1"),
+        ("[server]\ndrain_s = -1", "server.drain_s can't be less than 0"),
         ("[model]\nthreads = 0", "model.threads must be at least 1"),
         ("[model]\nprecision = 'int8'", "model.precision: invalid enum value 'int8'"),
         ("[model]\nengine = 'openvno'", "unknown engine 'openvno' (did you mean 'openvino'?)"),

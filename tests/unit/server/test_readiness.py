@@ -67,7 +67,10 @@ def test_a_failed_batch_makes_it_ask(client: TestClient, model: FakeModel) -> No
 
 
 def test_a_model_that_fails_is_named_and_recovers(client: TestClient, model: FakeModel) -> None:
+    now(client, 0)
+    assert client.get("/ready").json() == READY
     model.fails = EngineError("the device is gone")
+    now(client, readiness.IDLE_S + 1)
     for _ in range(2):
         answer = client.get("/ready")
         assert answer.status_code == 503
@@ -75,6 +78,20 @@ def test_a_model_that_fails_is_named_and_recovers(client: TestClient, model: Fak
             "ready": False, "failing": {"m": "engine_error: the device is gone"}
         }  # fmt: skip
     assert client.get("/health").status_code == 200
+    # Whoever wants to know whether the process lives asks no model.
+    assert asked(model) == 3
+    model.fails = None
+    assert client.get("/ready").json() == READY
+
+
+def test_a_model_that_fails_is_asked_again_at_once(client: TestClient, model: FakeModel) -> None:
+    now(client, 0)
+    client.get("/ready")
+    metrics.FAILED_BATCHES.labels("m", "engine_error").inc()
+    model.fails = EngineError("once")
+    assert client.get("/ready").status_code == 503
+    # Counted with those that had failed when it answered last.
+    metrics.FAILED_BATCHES.remove("m", "engine_error")
     model.fails = None
     assert client.get("/ready").json() == READY
 
