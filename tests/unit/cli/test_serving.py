@@ -167,6 +167,7 @@ def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: 
 
     def best(q: str) -> dict[str, Any]:
         answer = server.ask("/search", {"q": q, "k": 1})
+        assert answer["results"], "the index hasn't followed yet"
         return dict(answer["results"][0])
 
     wait_until(lambda: best("a kitten")["key"] == [1])
