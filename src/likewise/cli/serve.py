@@ -37,6 +37,15 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     metavar="NAME",
     help="One more name that requests may call this server by.",
 )
+@click.option(
+    "--drain",
+    "drain_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Go on taking connections for so long after a signal to stop, while /ready says no.",
+)
 @model_options
 def serve(
     models: tuple[str, ...],
@@ -44,6 +53,7 @@ def serve(
     port: int,
     databases: tuple[Path, ...],
     allowed_hosts: tuple[str, ...],
+    drain_s: float,
     precision: Precision | None,
     threads: int | None,
     engine: str | None,
@@ -64,5 +74,7 @@ def serve(
             host=host,
             port=port,
             allowed_hosts=allowed_hosts,
+            drain_s=drain_s,
+            otlp_endpoint=resolve.otlp_endpoint(),
         )
     )

@@ -42,5 +42,7 @@ def up(
             port=port if port is not None else server.port,
             allowed_hosts=server.allowed_hosts,
             max_body_mib=server.max_body_mib,
+            drain_s=server.drain_s,
+            otlp_endpoint=resolve.otlp_endpoint(server),
         )
     )
