@@ -150,9 +150,17 @@ class Lanes:
                     f"{self._capacity}; try again later",
                     retry_after_s=self._seconds(queue.tokens + tokens - self._capacity),
                 )
-            self._changed.wait_for(lambda: self._is_closed or self._has_room(queue, tokens))
+            self._changed.wait_for(
+                lambda: self._is_closed or self._has_room(queue, tokens),
+                None if deadline is None else max(0.0, deadline - self._clock()),
+            )
             if self._is_closed:
                 raise EngineError("the model is closed")
+            if not self._has_room(queue, tokens):
+                raise DeadlineExceeded(
+                    f"the {lane} lane was full until the time given for this request ran out",
+                    retry_after_s=self._seconds(queue.tokens + tokens - self._capacity),
+                )
             queue.put(pieces, self._clock())
             self._changed.notify_all()
 

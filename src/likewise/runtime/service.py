@@ -127,7 +127,7 @@ class Service(Calls):
         self._space = space
         self._check = check
         pace = Pace(largest=engine.budget_tokens)
-        self._reader = Reader(card, tokenizer)
+        self._reader = Reader(card, tokenizer, engine)
         self._lanes = Lanes(pace, capacity_tokens=capacity_tokens, streams=engine.streams)
         holds_for = "" if space is None else f"{space.fingerprint} {engine.name} {engine.precision}"
         inflight = Inflight(card.name, cache=kept if space else None, cache_key=holds_for)
