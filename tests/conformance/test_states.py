@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from likewise.base.errors import ModelUnsupported
-from likewise.engines.batch import PackedBatch
+from likewise.engines.batch import Output, PackedBatch
 from likewise.engines.names import PACKED
 from likewise.engines.static import StaticEngine
 from likewise.models.card import read_card
@@ -24,7 +24,8 @@ from tests.conformance.test_static import OPTIONS, save_model2vec
 from tests.conformance.test_torch_any import write_foreign
 from tests.conformance.tiny import write_bert, write_cross_encoder
 
-STATES = frozenset(("states",))
+STATES: frozenset[Output] = frozenset(("states",))
+VECTORS: frozenset[Output] = frozenset(("vectors",))
 WORDS = ["w1", "w2 w3 w4", " ".join(f"w{n % 60}" for n in range(40)), "w5 w6"]
 
 
@@ -80,8 +81,8 @@ def test_they_are_those_of_transformers_alone_and_in_a_batch(make: Any, tmp_path
 def test_they_come_only_when_asked_for(make: Any, tmp_path: Path) -> None:
     forward = make(write_bert(tmp_path / "model")).stream()
     plain = forward(PackedBatch.of(texts()))
-    both = forward(PackedBatch.of(texts(), wants=frozenset(("vectors", "states"))))
-    one = forward(PackedBatch.of(texts(), wants=frozenset(("vectors",))))
+    both = forward(PackedBatch.of(texts(), wants=VECTORS | STATES))
+    one = forward(PackedBatch.of(texts(), wants=VECTORS))
     assert plain.keys() == one.keys() == {"vectors"}
     assert both.keys() == {"vectors", "states"}
     assert np.abs(plain["vectors"] - both["vectors"]).max() < 1e-6
@@ -144,8 +145,7 @@ def test_of_a_table_they_are_its_rows(tmp_path: Path, options: dict[str, Any]) -
     card = read_card(tmp_path / "model")
     encoded = tokenizer_for(card).encode(["w1 w2 w3", "", "w4"])
     batch = [one.ids for one in encoded]
-    wants = frozenset(("states", "vectors"))
-    found = StaticEngine(card).stream()(PackedBatch.of(batch, wants=wants))
+    found = StaticEngine(card).stream()(PackedBatch.of(batch, wants=VECTORS | STATES))
     rows = np.split(found["states"], np.cumsum([len(ids) for ids in batch])[:-1])
     assert not rows[1].any(), "a text without tokens has nothing"
     assert np.allclose([one.mean(axis=0) for one in rows], found["vectors"], atol=1e-5)

@@ -145,6 +145,8 @@ class Service(Calls):
         for worker in self._workers:
             worker.start()
         metrics.LIVE.watch(card.name, self._lanes)
+        if kept is not None:
+            metrics.CACHES.watch(kept)
         # A thread inside the engine while the interpreter ends would abort the process, so that
         # a service nobody closed is closed at exit, or when nobody holds it any more.
         self._closing = weakref.finalize(self, _stop, self._lanes, self._workers, engine)

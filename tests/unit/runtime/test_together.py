@@ -145,7 +145,7 @@ def test_nothing_gives_no_rows_and_an_empty_chunk_is_refused(service: Service) -
     assert service.submit_late([]).result(30).vectors.shape == (0, 32)
     for empty in (["w1", ""], [[5], []], [[5], [2, 3]]):
         with pytest.raises(InputError, match="input 1 is empty"):
-            service.submit_late(empty)  # type: ignore[arg-type]
+            service.submit_late(empty)
     with pytest.raises(InputError, match="a list of texts"):
         service.submit_late("w1")
 
