@@ -132,8 +132,9 @@ def test_one_larger_than_everything_is_not_kept(caches: Caches) -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["keep", "find"]), st.lists(st.integers(0, 9), min_size=1, max_size=4)
+        st.sampled_from(["keep", "find"]), st.lists(st.integers(0, 6), min_size=1, max_size=4)
     ),
+    min_size=5,
     max_size=25,
 )
 
@@ -168,6 +169,7 @@ def test_it_forgets_what_was_used_longest_ago(
                     model.move_to_end(name)
                     assert np.array_equal(found[key(name)], row(model[name]))
         assert cache.size() == Size(len(model), len(model) * cost)
+        assert {*cache.find([key(n) for n in range(7)])} == {key(name) for name in model}
     finally:
         caches.close()
 

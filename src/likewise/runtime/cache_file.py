@@ -67,7 +67,7 @@ class SqliteCache:
         if missing and self._closing.alive and not self._trouble.is_on:
             with self._trouble.noted():
                 kept = self._file.find(missing)
-                self._writer.stamp([one.id for one in kept.values()])
+                self._writer.stamp([kept[key].id for key in missing if key in kept])
                 found |= {key: one.vector for key, one in kept.items()}
         return {key: np.frombuffer(held, "<f4") for key, held in found.items()}
 

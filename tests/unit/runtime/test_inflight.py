@@ -252,7 +252,24 @@ def test_a_refused_request_leaves_nothing_to_wait_for(gated: Any) -> None:
     with pytest.raises(Overloaded):
         for start in range(0, 40, 2):
             service.submit(long[start : start + 2])
+    left = service._desk._inflight._table.values()
+    assert left and all(shared.is_queued for shared in left), "of what was refused nothing is left"
     refused = long[start : start + 2]
     gate.opened.set()
     first.result(30)
     assert service.submit(refused).result(30).vectors.shape == (2, 32)
+    assert not service._desk._inflight._table
+
+
+def test_equal_texts_of_several_requests_reach_the_engine_once(gated: Any) -> None:
+    gate, service = gated
+    first = service.submit(["w0"])
+    wait_until(lambda: gate.batches)
+    others = [service.submit(["w1 w2", f"w{n}"]) for n in range(10, 14)]
+    others.append(service.submit(["w1 w2"], lane="bulk"))
+    gate.opened.set()
+    for future in (first, *others):
+        assert future.result(30).vectors.shape[1] == 32
+    lengths = [length for batch in gate.batches for length in batch]
+    assert sorted(lengths) == [3, 3, 3, 3, 3, 4]
+    assert not service._desk._inflight._table
