@@ -38,6 +38,9 @@ class PackedBatch:
     Those after them look at the others and get a hidden state, but nothing looks at them: the
     [MASK] tokens by which ColBERT expands a query.
     """
+    wants: frozenset[Output] = frozenset()
+    """What is to come back; empty: what the model gives by itself, which `states` aren't part of.
+    """
 
     @classmethod
     def of(
@@ -47,6 +50,7 @@ class PackedBatch:
         types: Sequence[Sequence[int] | Ints] | None = None,
         prompts: Sequence[int] | None = None,
         attended: Sequence[int] | None = None,
+        wants: frozenset[Output] = frozenset(),
     ) -> PackedBatch:
         """The batch of `texts`, each a non-empty run of token ids; there is at least one."""
         assert texts, "an empty batch: this is a bug"
@@ -63,7 +67,11 @@ class PackedBatch:
         left_out = None if prompts is None else np.asarray(prompts, np.int32)
         seen = None if attended is None else np.asarray(attended, np.int32)
         places = positions.astype(np.int32)
-        return cls(ids, cumulative, places, int(lengths.max()), kinds, left_out, seen)
+        return cls(ids, cumulative, places, int(lengths.max()), kinds, left_out, seen, wants)
+
+    def is_wanted(self, name: Output) -> bool:
+        """Whether the output `name` is to come back."""
+        return is_wanted(name, self.wants)
 
     def placed(self, skip: int) -> Ints:
         """int32 [tokens]: `positions` where tokens `skip` don't count, and stand at -1 themselves.
@@ -87,6 +95,7 @@ class PackedBatch:
             types=None if self.types is None else self.types[tokens],
             prompts=None if self.prompts is None else self.prompts[texts],
             attended=None if self.attended is None else self.attended[texts],
+            wants=self.wants,
         )
 
     @property
@@ -100,16 +109,23 @@ class PackedBatch:
         return len(self.cumulative) - 1
 
 
-Output = Literal["vectors", "scores", "sparse", "weights", "tokens"]
+Output = Literal["vectors", "scores", "sparse", "weights", "tokens", "states"]
 """What a model gives: `vectors` [texts, dimensions]; `scores` [texts, labels]; `sparse`
 [texts, vocabulary]; `weights` [tokens, 1], a weight for each token (BGE-M3's lexical ones);
-`tokens` [tokens, width], a vector for each token (ColBERT)."""
+`tokens` [tokens, width], a vector for each token (ColBERT); `states` [tokens, width], the last
+hidden state of each token, before any pooling."""
 
 Outputs = Mapping[Output, "Vectors"]
-"""float32 arrays by name, whichever the model has."""
+"""float32 arrays by name: those that are wanted of what the model has."""
 
-PER_TOKEN: frozenset[Output] = frozenset(("weights", "tokens"))
+PER_TOKEN: frozenset[Output] = frozenset(("weights", "tokens", "states"))
 """Outputs with a row for each token; the others have one for each text."""
+
+
+def is_wanted(name: Output, wants: frozenset[Output]) -> bool:
+    """Whether the output `name` is among those that are wanted (`PackedBatch.wants`)."""
+    return name in wants if wants else name != "states"
+
 
 Forward = Callable[[PackedBatch], Outputs]
 """One stream of an engine: what a batch gives. Used by one thread at a time."""
@@ -151,6 +167,11 @@ class Engine(Protocol):
     @property
     def warm_lengths(self) -> tuple[int, ...]:
         """Lengths of single texts whose first run is slower, shortest first."""
+        ...
+
+    @property
+    def gives_states(self) -> bool:
+        """Whether it gives `states` to a batch that wants them."""
         ...
 
     def stream(self) -> Forward:

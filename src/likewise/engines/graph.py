@@ -46,7 +46,7 @@ def trace(card: ModelCard, make: Callable[[Weights], Ops[Tensor]]) -> Traced[Ten
 
 
 def outputs(card: ModelCard, net: Net, ops: Ops[Tensor]) -> dict[Output, Tensor]:
-    """What `card` gives, by name, from its architecture `net` and what follows it.
+    """What `card` gives, and its `states`, from its architecture `net` and what follows it.
 
     An engine that computes at once, not through a graph, comes here for every batch.
     """
@@ -54,6 +54,7 @@ def outputs(card: ModelCard, net: Net, ops: Ops[Tensor]) -> dict[Output, Tensor]
     given = head_outputs(card, ops, states)
     if card.steps:
         given["vectors"] = follow(card.steps, ops, states)
+    given["states"] = states
     return given
 
 

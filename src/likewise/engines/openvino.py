@@ -60,6 +60,7 @@ class OpenVinoEngine:
         # Less precise arithmetic leaves lengths a little off.
         self._unit = card.of_length_one if self.precision != "f32" else ()
         graph, self._inputs, self._outputs, ops = self._build(card)
+        self.gives_states = "states" in self._outputs
         try:
             with letting_go(ops.release):
                 self._compiled: Any = core.compile_model(graph, "CPU", self._settings())
@@ -89,9 +90,13 @@ class OpenVinoEngine:
                 self._held.release()
             outputs: dict[Output, Vectors] = {}
             for index, name in enumerate(self._outputs):
+                if not batch.is_wanted(name):
+                    continue
                 rows = batch.tokens if name in PER_TOKEN else batch.texts
                 outputs[name] = np.array(found[index][:rows], dtype=np.float32)
             for name in self._unit:
+                if name not in outputs:
+                    continue
                 lengths = np.linalg.norm(outputs[name], axis=1, keepdims=True)
                 outputs[name] /= np.maximum(lengths, SHORTEST)
             return outputs

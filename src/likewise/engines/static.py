@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from likewise.base.precision import Precision
     from likewise.base.types import Vectors
-    from likewise.engines.batch import Forward, Outputs, PackedBatch
+    from likewise.engines.batch import Forward, Output, Outputs, PackedBatch
     from likewise.models.card import ModelCard
     from likewise.models.weights import Weights
 
@@ -33,6 +33,7 @@ class StaticEngine:
     precision = "f32"
     streams = 1
     budget_tokens = 1 << 14
+    gives_states = True
     warm_lengths: tuple[int, ...] = ()
 
     def __init__(
@@ -67,7 +68,7 @@ class StaticEngine:
             raise EngineError("the engine is closed")
         room = np.empty((_AT_ONCE, table.width), np.float32)
 
-        def forward(batch: PackedBatch) -> Outputs:
+        def means(batch: PackedBatch) -> Vectors:
             out = np.empty((batch.texts, table.width), np.float32)
             starts = batch.cumulative.tolist()
             for row, (start, end) in enumerate(zip(starts, starts[1:], strict=False)):
@@ -77,7 +78,15 @@ class StaticEngine:
             if self._normalised:
                 lengths = np.linalg.norm(out, axis=1, keepdims=True)
                 out /= np.maximum(lengths, _SHORTEST)
-            return {"vectors": out}
+            return out
+
+        def forward(batch: PackedBatch) -> Outputs:
+            outputs: dict[Output, Vectors] = {}
+            if batch.is_wanted("vectors"):
+                outputs["vectors"] = means(batch)
+            if batch.is_wanted("states"):
+                outputs["states"] = table.rows(batch.ids)
+            return outputs
 
         return forward
 
@@ -109,6 +118,12 @@ class _Table:
             self._mapping is None and self._weights is None and self._rows.dtype == np.float32
         )
         self._held.release()
+
+    def rows(self, ids: npt.NDArray[np.int32]) -> Vectors:
+        """The row of each of `ids`: float32 [ids, width]."""
+        found = self._gathered(ids, np.empty((len(ids), self.width), np.float32))
+        found[ids == NOTHING] = 0
+        return found
 
     def add_up(self, ids: npt.NDArray[np.int32], room: Vectors, out: Vectors) -> None:
         """Put the sum of the rows of `ids` into `out` [width], by way of `room` [n, width]."""

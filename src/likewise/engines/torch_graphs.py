@@ -63,23 +63,24 @@ class CudaRunner(Runner):
         """What the model gives, on the host."""
         size = graph_size(batch.tokens, batch.texts) if self._is_recording else None
         with torch.cuda.device(self._replica.device), torch.cuda.stream(self._stream):
-            if size is None or batch.attended is not None:
-                found = self._at_once(self._replica.feed(batch))
+            if size is None or batch.attended is not None or "states" in batch.wants:
+                found = self._at_once(batch)
             else:
                 found = self._by_graph(size, batch)
             # Waits for the stream: the staging memory is free again.
-            return {name: value.cpu() for name, value in found.items()}
+            return {name: value.cpu() for name, value in found.items() if batch.is_wanted(name)}
 
     def close(self) -> None:
         """Let the graphs and their memory go."""
         self._recorded.clear()
         self._staging = torch.empty(0, dtype=torch.int32)
 
-    def _at_once(self, feed: Feed) -> dict[Output, torch.Tensor]:
+    def _at_once(self, batch: PackedBatch) -> dict[Output, torch.Tensor]:
+        feed = self._replica.feed(batch)
         staged = self._staged(feed)
         with self._replica.launching:
             numbers = staged.to(self._replica.device, non_blocking=True)
-            return self._replica.compute(feed, numbers)
+            return self._replica.compute(feed, numbers, wants=batch.wants)
 
     def _by_graph(self, size: tuple[int, int], batch: PackedBatch) -> dict[Output, torch.Tensor]:
         feed = self._replica.feed(batch, tokens=size[0], texts=size[1])
@@ -98,7 +99,7 @@ class CudaRunner(Runner):
             _log.warning(fields("CUDA graphs refused", device=device, size=size, why=refused))
             self._is_recording = False
             self.close()
-            return self._at_once(self._replica.feed(batch))
+            return self._at_once(batch)
         return self._recorded[size].outputs
 
     def _record(self, feed: Feed) -> _Recorded:

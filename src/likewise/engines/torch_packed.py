@@ -46,6 +46,7 @@ class TorchPackedEngine:
     """A model on one or several devices, a replica on each."""
 
     name = "torch"
+    gives_states = True
 
     def __init__(
         self,

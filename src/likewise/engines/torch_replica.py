@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from likewise.engines.batch import PackedBatch
+from likewise.engines.batch import PackedBatch, is_wanted
 from likewise.engines.torch_feed import Feed
 from likewise.engines.torch_ops import TorchOps
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from likewise.nets.ops import Ops
 
     Write = Callable[[Ops[torch.Tensor]], Mapping[Output, torch.Tensor]]
-    """Computes a model's outputs in the vocabulary."""
+    """Computes a model's outputs, and its states, in the vocabulary."""
 
 _PROBE_LENGTHS = (3, 29)
 
@@ -76,11 +76,16 @@ class Replica:
         return torch.from_numpy(feed.numbers).to(self.device)
 
     def compute(
-        self, feed: Feed, numbers: torch.Tensor, *, is_captured: bool = False
+        self,
+        feed: Feed,
+        numbers: torch.Tensor,
+        *,
+        wants: frozenset[Output] = frozenset(),
+        is_captured: bool = False,
     ) -> dict[Output, torch.Tensor]:
-        """What the model gives for `feed`, whose `numbers` are on the device: float32 there."""
+        """What is wanted for `feed`, whose `numbers` are on the device: float32 there."""
         found = self._write(self._ops(feed, numbers, is_captured=is_captured))
-        return {name: value.float() for name, value in found.items()}
+        return {name: value.float() for name, value in found.items() if is_wanted(name, wants)}
 
     def _ops(self, feed: Feed, numbers: torch.Tensor, *, is_captured: bool) -> TorchOps:
         return TorchOps(
@@ -109,7 +114,7 @@ class Runner:
             torch.set_num_threads(self._threads)
             self._threads = None
         feed = self._replica.feed(batch)
-        found = self._replica.compute(feed, self._replica.moved(feed))
+        found = self._replica.compute(feed, self._replica.moved(feed), wants=batch.wants)
         return {name: value.cpu() for name, value in found.items()}
 
     def close(self) -> None:

@@ -113,7 +113,7 @@ class StaticTokenizer(Tokenizer):
 
     def _kept(self, ids: Ids, *, is_cut: bool, cut: Cut | None) -> Encoded:
         total = len(ids)
-        limit, side = self._limits(cut)
+        limit, side = self.limits(cut)
         if total > limit:
             ids = ids[-limit:] if side == "left" else ids[:limit]
         read = len(ids)

@@ -145,7 +145,7 @@ class Tokenizer:
             InputError: an item isn't a text, holds a lone surrogate, or has no tokens; its
                 position is named. Or `cut` leaves no room for text.
         """
-        limit, side = self._limits(cut)
+        limit, side = self.limits(cut)
         special = cut is None or cut.special
         whole = [prompt + text for text in plain_texts(texts, first)]
         try:
@@ -176,7 +176,7 @@ class Tokenizer:
             InputError: an id isn't in the vocabulary; it and its position are named. Or `cut`
                 leaves no room for text.
         """
-        limit, side = self._limits(cut)
+        limit, side = self.limits(cut)
         special = cut is None or cut.special
         before = np.concatenate([self._head, self._prompt_ids(prompt)])
         encoded = []
@@ -187,6 +187,37 @@ class Tokenizer:
                 count = len(before) if prompt else 0
             encoded.append(self._cut(ids, index, count, limit, side, special))
         return encoded
+
+    def bare(self, inputs: Sequence[str] | Sequence[Sequence[int]], *, first: int = 0) -> list[Ids]:
+        """Texts, or texts as token ids, uncut and without the special tokens around a text.
+
+        Raises:
+            InputError: as for `encode_inputs`; one without tokens is refused too.
+        """
+        if {isinstance(one, str) for one in inputs} == {False}:
+            found = [self._stripped(one, index) for index, one in enumerate(inputs, first)]  # type: ignore[arg-type]
+        else:
+            texts = plain_texts(inputs, first)  # type: ignore[arg-type]
+            try:
+                read = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+            except (TypeError, UnicodeEncodeError) as broken:
+                raise unreadable(texts, first, broken) from broken
+            found = [np.asarray(one.ids, np.int32) for one in read]
+        for index, ids in enumerate(found, first):
+            self._require_known(ids, f"input {index}")
+        return found
+
+    def around(self, prompt: str) -> tuple[Ids, Ids]:
+        """What stands before and after the tokens of a text: special tokens, and `prompt`.
+
+        Raises:
+            InputError: the prompt can't be read.
+        """
+        self._prompt_length(prompt)
+        before = np.concatenate([self._head, self._prompt_ids(prompt)])
+        if prompt:
+            self._require_known(before, "the prompt")
+        return before, self._tail
 
     def shortened(self, one: Encoded, limit: int | None) -> Encoded:
         """`one` cut to `limit` tokens, where there is a limit and it is longer."""
@@ -268,17 +299,7 @@ class Tokenizer:
     def _cut(
         self, ids: Ids, index: int, prompt: int, limit: int, side: CutSide, special: bool
     ) -> Encoded:
-        if not len(ids):
-            raise InputError(
-                f"input {index} is empty: this model's tokenizer gives it no tokens", param="input"
-            )
-        # Some tokenizers know more tokens than the model has vectors for.
-        if ids.max() >= self._rows:
-            raise InputError(
-                f"input {index} has the token {self._inner.id_to_token(int(ids.max()))!r}, for "
-                f"which this model has no vector: its {self._rows} end before it",
-                param="input",
-            )
+        self._require_known(ids, f"input {index}")
         total = len(ids)
         head, tail = (self._head, self._tail) if special else (ids[:0], ids[:0])
         if total > limit and side == "left":
@@ -287,7 +308,20 @@ class Tokenizer:
             ids = np.concatenate([ids[: limit - len(tail)], tail])
         return Encoded(ids, total, min(prompt, len(ids)))
 
-    def _limits(self, cut: Cut | None) -> tuple[int, CutSide]:
+    def _require_known(self, ids: Ids, what: str) -> None:
+        if not len(ids):
+            raise InputError(
+                f"{what} is empty: this model's tokenizer gives it no tokens", param="input"
+            )
+        # Some tokenizers know more tokens than the model has vectors for.
+        if ids.max() >= self._rows:
+            raise InputError(
+                f"{what} has the token {self._inner.id_to_token(int(ids.max()))!r}, for which "
+                f"this model has no vector: its {self._rows} end before it",
+                param="input",
+            )
+
+    def limits(self, cut: Cut | None) -> tuple[int, CutSide]:
         """How many tokens a text may have, special ones included, and where it loses the rest."""
         limit, side = self.max_tokens, "left" if self._cuts_front else "right"
         if cut is not None:
@@ -316,12 +350,15 @@ class Tokenizer:
             )
         return np.asarray(given, np.int32)
 
+    def _stripped(self, given: Sequence[int], index: int) -> Ids:
+        ids = self._checked(given, index)
+        ends = slice(len(self._head), len(ids) - len(self._tail))
+        return ids[ends] if self._has_specials(ids) else ids
+
     def _has_specials(self, ids: Ids) -> bool:
-        head, tail = len(self._head), len(self._tail)
-        return len(ids) >= head + tail and bool(
-            np.array_equal(ids[:head], self._head)
-            and np.array_equal(ids[len(ids) - tail :], self._tail)
-        )
+        head, tail = ids[: len(self._head)], ids[max(0, len(ids) - len(self._tail)) :]
+        is_long = len(ids) >= len(self._head) + len(self._tail)
+        return is_long and np.array_equal(head, self._head) and np.array_equal(tail, self._tail)
 
 
 def _around(inner: tokenizers.Tokenizer) -> tuple[Ids, Ids]:

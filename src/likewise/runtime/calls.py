@@ -106,6 +106,37 @@ class Calls:
             special=special,
         )
 
+    def submit_late(
+        self,
+        texts: Sequence[str] | Sequence[Sequence[int]],
+        *,
+        kind: Kind = "document",
+        prompt: str | None = None,
+        prompt_name: str | None = None,
+        dimensions: int | None = None,
+        unit: bool = False,
+        **how: Unpack[How],
+    ) -> Future[Embedded]:
+        """Start embedding the chunks of one document, each in the light of the others.
+
+        Late chunking (https://arxiv.org/abs/2409.04701, section 3): the chunks' tokens are read
+        end to end, after one prompt; a chunk's vector is the mean of its own tokens' states, the
+        special ones and the prompt's left out, and normalised where the model's vectors are.
+
+        A document longer than the model reads is cut into windows of whole chunks, as many in each
+        as fit, which know nothing of one another; a chunk longer than a window is cut, and
+        reported. `tokens` of the answer counts what stands around a window with its outer chunks.
+
+        Raises:
+            InputError: a chunk can't be read or has no tokens.
+            InputTooLong: `overflow="refuse"`, and the model doesn't read all of it at once.
+            DimensionsError: the model has no vectors of that width.
+            ModelUnsupported: its vectors aren't means of states, or its engine gives no states.
+            Overloaded: too much is waiting, or it can't be done by `deadline`.
+        """
+        words = self._reader.prompt(kind, prompt, prompt_name)
+        return self._desk.chunks(texts, words, dimensions, Manner(**how), unit=unit)
+
     def score(
         self,
         query: str,
@@ -219,6 +250,9 @@ class Calls:
         **how: Unpack[How],
     ) -> Future[Answered]:
         """Start computing several kinds of output in one pass; all but scores when None.
+
+        Beside what the model gives there are `states`, only when named: the last hidden state of
+        every token, special ones included, before any pooling.
 
         Raises:
             ModelUnsupported: the model doesn't give one of `gives`.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from likewise.base.clock import monotonic
 from likewise.base.errors import (
     DimensionsError,
     InputError,
@@ -19,6 +18,7 @@ from likewise.runtime import metrics
 from likewise.runtime.pending import Embedded, Facts, Pending, Piece, embedding
 from likewise.runtime.reading import Inputs, Reader, expect
 from likewise.runtime.sinks import Answered, Rows, Scored
+from likewise.runtime.together import pieces, require_means, require_whole
 from likewise.vectors.activate import ACTIVATIONS
 from likewise.vectors.norm import normalise, truncate
 
@@ -63,27 +63,51 @@ class Desk:
         special tokens are added.
         """
         self._reader.require("vectors")
-        width = self._card.dimensions
-        cuts = dimensions if dimensions is not None and dimensions != width else None
-        if cuts is not None:
-            self._require_dimensions(cuts, force)
         inputs = listed(inputs)
-
-        def finish(vectors: Vectors) -> Vectors:
-            if cuts is not None:
-                return truncate(vectors, cuts)
-            return normalise(vectors) if unit and not self._card.normalised else vectors
-
-        pending = embedding(len(inputs), width, finish, manner)
+        finish = self._finish(dimensions, force=force, unit=unit)
+        pending = embedding(len(inputs), self._card.dimensions, finish, manner)
 
         cut = _cut(manner, special)
 
         def read(start: int, end: int) -> list[Piece]:
-            encoded = self._reader.texts(inputs[start:end], start, prompt, cut)
+            with pending.tokenising():
+                encoded = self._reader.texts(inputs[start:end], start, prompt, cut)
             encoded = self._counted(encoded, start, manner)
             return self._inflight.pieces(encoded, start, pending, manner.lane)
 
         return self._queue(pending, len(inputs), read, wait=wait)
+
+    def chunks(
+        self,
+        chunks: Inputs,
+        prompt: str,
+        dimensions: int | None,
+        manner: Manner,
+        *,
+        unit: bool = False,
+    ) -> Future[Embedded]:
+        """Queue the chunks of one document, which are read together and become a vector each."""
+        self._reader.require("vectors", "states")
+        require_means(self._card)
+        chunks = listed(chunks)
+        after = self._finish(dimensions, force=False, unit=unit)
+
+        def finish(means: Vectors) -> Vectors:
+            return after(normalise(means) if self._card.normalised else means)
+
+        pending = embedding(len(chunks), self._card.dimensions, finish, manner)
+
+        def read(start: int, end: int) -> list[Piece]:
+            del start, end
+            with pending.tokenising():
+                windows = self._reader.together(chunks, prompt, _cut(manner))
+            if manner.overflow == "refuse":
+                require_whole(windows, self._card.name, self._reader.limit(_cut(manner)))
+            for window in windows:
+                pending.note(self._counted([*window.chunks], window.first, manner), window.first)
+            return pieces(windows, pending)
+
+        return self._queue(pending, min(1, len(chunks)), read, wait=False)
 
     def pairs(
         self,
@@ -98,7 +122,8 @@ class Desk:
         pending = self._scoring(len(pairs), raw, manner)
 
         def read(start: int, end: int) -> list[Piece]:
-            encoded = self._reader.pairs(pairs[start:end], start, prompt, _cut(manner))
+            with pending.tokenising():
+                encoded = self._reader.pairs(pairs[start:end], start, prompt, _cut(manner))
             return pending.pieces(self._counted(encoded, start, manner), start)
 
         return self._queue(pending, len(pairs), read, wait=wait)
@@ -110,7 +135,8 @@ class Desk:
         pending = self._scoring(len(inputs), raw, manner)
 
         def read(start: int, end: int) -> list[Piece]:
-            encoded = self._reader.texts(inputs[start:end], start, "", _cut(manner))
+            with pending.tokenising():
+                encoded = self._reader.texts(inputs[start:end], start, "", _cut(manner))
             return pending.pieces(self._counted(encoded, start, manner), start)
 
         return self._queue(pending, len(inputs), read, wait=wait)
@@ -145,14 +171,11 @@ class Desk:
         pending = Pending(len(inputs), sinks, made, manner)
 
         def read(start: int, end: int) -> list[Piece]:
-            late = self._reader.late(
-                inputs[start:end],
-                start,
-                kind,
-                prompt,
-                is_late="tokens" in gives,
-                cut=_cut(manner),
-            )
+            is_late, cut = "tokens" in gives, _cut(manner)
+            with pending.tokenising():
+                late = self._reader.late(
+                    inputs[start:end], start, kind, prompt, is_late=is_late, cut=cut
+                )
             expect(sinks, late, start)
             encoded = self._counted([one.encoded for one in late], start, manner)
             return pending.pieces(encoded, start, [one.attended for one in late])
@@ -178,14 +201,11 @@ class Desk:
         wait: bool,
     ) -> Future[T]:
         """Put what `read` makes of inputs `start` to `end` into the lane, a slice at a time."""
-        lane, deadline = pending.manner.lane, pending.manner.deadline
+        lane = pending.manner.lane
         try:
             for start in range(0, count, SLICE_TEXTS):
-                began = monotonic()
-                pieces = read(start, min(start + SLICE_TEXTS, count))
-                pending.tokenise_s += monotonic() - began
-                if pieces:
-                    self._lanes.put(lane, pieces, wait=wait, deadline=deadline)
+                if work := read(start, min(start + SLICE_TEXTS, count)):
+                    self._put(work, pending, wait=wait)
                 if pending.is_over:
                     break
         except LikewiseError as refused:
@@ -196,6 +216,31 @@ class Desk:
             raise
         metrics.TOKENISE_SECONDS.labels(self._card.name, lane).observe(pending.tokenise_s)
         return pending.future
+
+    def _put(self, work: Sequence[Piece], pending: Pending[Any], *, wait: bool) -> None:
+        manner = pending.manner
+        try:
+            self._lanes.put(manner.lane, work, wait=wait, deadline=manner.deadline)
+        except LikewiseError:
+            self._inflight.withdraw(work)
+            raise
+        self._inflight.queued(work)
+
+    def _finish(
+        self, dimensions: int | None, *, force: bool, unit: bool
+    ) -> Callable[[Vectors], Vectors]:
+        """What is done with a request's vectors when all are there."""
+        width, normalised = self._card.dimensions, self._card.normalised
+        cuts = dimensions if dimensions is not None and dimensions != width else None
+        if cuts is not None:
+            self._require_dimensions(cuts, force)
+
+        def finish(vectors: Vectors) -> Vectors:
+            if cuts is not None:
+                return truncate(vectors, cuts)
+            return normalise(vectors) if unit and not normalised else vectors
+
+        return finish
 
     def _counted(self, encoded: list[Encoded], start: int, manner: Manner) -> list[Encoded]:
         """`encoded`, those that were cut counted; or refused, if that was asked for."""

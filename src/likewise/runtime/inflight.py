@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from likewise.models.tokenize import Encoded
     from likewise.runtime.cache import VectorCache
     from likewise.runtime.pending import Pending
-    from likewise.runtime.sinks import Sink
 
 _AT_ONCE = Took()
 
@@ -43,8 +42,9 @@ class Inflight:
     ) -> list[Piece]:
         """Inputs `start` and following of `pending` as work, without what needn't be computed.
 
-        What the cache has is delivered before this returns; who joins a text that waits in a
-        slower lane would wait with it, so that one is queued again.
+        What the cache has is delivered before this returns. Who joined a text that waits in a
+        slower lane would wait with it, so that one is queued again. Say what became of the work:
+        `queued` or `withdraw`.
         """
         pending.note(encoded, start)
         keys = [self._key(one) for one in encoded]
@@ -55,7 +55,7 @@ class Inflight:
                 if key in found:
                     continue
                 waiting = self._table.get(key)
-                if waiting is not None and waiting.lane in (lane, "interactive"):
+                if waiting is not None and waiting.may_join(pending, lane):
                     waiting.join(pending, index)
                     joined += 1
                     continue
@@ -67,6 +67,21 @@ class Inflight:
             if key in found:
                 pending.deliver(index, {"vectors": found[key]}, _AT_ONCE)
         return made
+
+    def queued(self, pieces: Sequence[Piece]) -> None:
+        """`pieces` are in their lane: from now on other requests may join them."""
+        with self._lock:
+            for piece in pieces:
+                if isinstance(piece.pending, Shared):
+                    piece.pending.is_queued = True
+
+    def withdraw(self, pieces: Sequence[Piece]) -> None:
+        """`pieces` were refused, so that nobody will compute them: nobody may wait for them."""
+        with self._lock:
+            for piece in pieces:
+                shared = piece.pending
+                if isinstance(shared, Shared) and self._table.get(shared.key) is shared:
+                    del self._table[shared.key]
 
     def retire(self, shared: Shared) -> list[tuple[Pending[Any], int]]:
         """Nobody joins `shared` from now on; who waits for it."""
@@ -112,11 +127,20 @@ class Shared:
     ) -> None:
         self.key = key
         self.lane = lane
-        self.sinks: Mapping[Output, Sink] = pending.sinks
+        self.wants = pending.wants
         self.owner: object = pending
         self.dialect = pending.dialect
         self.waiting: list[tuple[Pending[Any], int]] = [(pending, index)]
+        self.is_queued = False
         self._table = table
+
+    def may_join(self, pending: Pending[Any], lane: Lane) -> bool:
+        """Whether `pending` may wait for it too. Called under the table's lock.
+
+        Until it is queued it may still be refused, which concerns nobody but who asked.
+        """
+        is_soon = self.lane in (lane, "interactive")
+        return is_soon and (self.is_queued or self.owner is pending)
 
     def join(self, pending: Pending[Any], index: int) -> None:
         """Input `index` of `pending` is the same text. Called under the table's lock."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import get_args
@@ -26,6 +26,8 @@ _WINDOW_BUDGETS = 48
 _ORDINARY = 32
 _TURN_TEXTS = 64
 """Texts that one request has staged before the next request has its turn."""
+_TURNS = 8
+"""Turns that a window has at least: requests of long texts have fewer of them staged in each."""
 IN_A_ROW = 8
 """Interactive batches after which a waiting bulk batch has its turn."""
 
@@ -49,7 +51,7 @@ class _Queue:
 
     window: int
     window_tokens: int
-    requests: dict[int, deque[_Entry]] = field(default_factory=dict)
+    requests: OrderedDict[int, deque[_Entry]] = field(default_factory=OrderedDict)
     """Pieces of each `put`, as they came; whose turn is next comes first."""
     staged: list[_Entry] = field(default_factory=list)
     tokens: int = 0
@@ -88,12 +90,12 @@ class _Queue:
         window: list[_Entry] = []
         tokens = 0
         while self.requests and len(window) < self.window and tokens < self.window_tokens:
-            whose = next(iter(self.requests))
-            waiting = self.requests.pop(whose)
+            whose, waiting = self.requests.popitem(last=False)
+            ends = tokens + self.window_tokens // _TURNS
             for _ in range(min(_TURN_TEXTS, len(waiting), self.window - len(window))):
                 window.append(waiting.popleft())
                 tokens += len(window[-1][0].ids)
-                if tokens >= self.window_tokens:
+                if tokens >= ends:
                     break
             if waiting:
                 self.requests[whose] = waiting
@@ -150,9 +152,17 @@ class Lanes:
                     f"{self._capacity}; try again later",
                     retry_after_s=self._seconds(queue.tokens + tokens - self._capacity),
                 )
-            self._changed.wait_for(lambda: self._is_closed or self._has_room(queue, tokens))
+            self._changed.wait_for(
+                lambda: self._is_closed or self._has_room(queue, tokens),
+                None if deadline is None else max(0.0, deadline - self._clock()),
+            )
             if self._is_closed:
                 raise EngineError("the model is closed")
+            if not self._has_room(queue, tokens):
+                raise DeadlineExceeded(
+                    f"the {lane} lane was full until the time given for this request ran out",
+                    retry_after_s=self._seconds(queue.tokens + tokens - self._capacity),
+                )
             queue.put(pieces, self._clock())
             self._changed.notify_all()
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import GaugeMetricFamily
 
 if TYPE_CHECKING:
+    from likewise.runtime.cache import VectorCache
     from likewise.runtime.lanes import Lanes
 
 REGISTRY = CollectorRegistry()
@@ -165,8 +166,42 @@ class Live:
             yield family
 
 
+class Caches:
+    """What the caches of vectors hold, read when scraped; several models may share one."""
+
+    _GAUGES = (
+        ("likewise_cache_vectors", "Vectors that are kept."),
+        ("likewise_cache_bytes", "Bytes that the vectors that are kept count."),
+    )
+
+    def __init__(self) -> None:
+        self._caches: weakref.WeakSet[VectorCache] = weakref.WeakSet()
+
+    def watch(self, cache: VectorCache) -> None:
+        """Show `cache` for as long as it is there."""
+        self._caches.add(cache)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """The names, which don't depend on what there is."""
+        return [GaugeMetricFamily(name, text, labels=("cache",)) for name, text in self._GAUGES]
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges as they are now, caches of a kind together."""
+        seen: dict[str, tuple[int, int]] = {}
+        for cache in list(self._caches):
+            vectors, held = seen.get(cache.kind, (0, 0))
+            size = cache.size()
+            seen[cache.kind] = (vectors + size.vectors, held + size.bytes)
+        for at, family in enumerate(self.describe()):
+            for kind, values in seen.items():
+                family.add_metric((kind,), values[at])
+            yield family
+
+
 LIVE = Live()
 REGISTRY.register(LIVE)
+CACHES = Caches()
+REGISTRY.register(CACHES)
 
 
 def saw_batch(

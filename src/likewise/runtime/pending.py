@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from likewise.base.clock import monotonic
 from likewise.base.errors import DeadlineExceeded, LikewiseError
 from likewise.runtime.manner import Manner
 from likewise.runtime.sinks import Rows, Sink, Times
@@ -58,7 +60,8 @@ class Took:
 class Waiting(Protocol):
     """Who waits for a piece: one request, or several that asked for the same text."""
 
-    sinks: Mapping[Output, Sink]
+    wants: frozenset[Output]
+    """What it waits for."""
 
     @property
     def owner(self) -> object:
@@ -80,7 +83,7 @@ class Waiting(Protocol):
         ...
 
     def deliver(self, index: int, found: Mapping[Output, Vectors], took: Took) -> None:
-        """Input `index` has what its sinks wait for."""
+        """Input `index` has what it waits for."""
         ...
 
     def fail_input(self, index: int, error: LikewiseError) -> None:
@@ -105,6 +108,7 @@ class Pending(Generic[T]):
         """Expect `count` inputs to fill `sinks`; `finish` makes the answer of what is known."""
         self.future: Future[T] = Future()
         self.sinks = sinks
+        self.wants = frozenset(sinks)
         self.manner = manner or Manner()
         self.tokenise_s = 0.0
         self._finish = finish
@@ -137,6 +141,13 @@ class Pending(Generic[T]):
         deadline = self.manner.deadline
         if deadline is not None and now > deadline:
             self.fail(DeadlineExceeded("the time given for this request ran out while it waited"))
+
+    @contextmanager
+    def tokenising(self) -> Iterator[None]:
+        """Count the time of what is done inside as spent on tokens."""
+        began = monotonic()
+        yield
+        self.tokenise_s += monotonic() - began
 
     def pieces(
         self,
@@ -199,7 +210,11 @@ class Pending(Generic[T]):
             return
         count = max(1, len(self._tokens))
         times = Times(self.tokenise_s, self._waited_s / count, self._computed_s / count)
-        result = self._finish(Facts(tuple(self._tokens), tuple(self._truncated), times))
+        try:
+            result = self._finish(Facts(tuple(self._tokens), tuple(self._truncated), times))
+        except Exception as failure:  # noqa: BLE001 - whoever waits must hear of it
+            self.fail(failure)
+            return
         try:
             self.future.set_result(result)
         except InvalidStateError:

@@ -11,13 +11,15 @@ from likewise.base.errors import InputError, ModelUnsupported
 from likewise.models.heads import Head, Lexical, MultiVector, Scores, Sparse
 from likewise.models.late import LateText, LateTokenizer, wordless_tokens
 from likewise.models.pairs import PairTokenizer
+from likewise.models.together import windows
 from likewise.models.tokenize import plain_texts
-from likewise.runtime.sinks import LexicalRows, Rows, SparseRows, TokenRows
+from likewise.runtime.sinks import LexicalRows, Rows, SparseRows, StateRows, TokenRows
 
 if TYPE_CHECKING:
     from likewise.base.types import Kind
-    from likewise.engines.batch import Output
+    from likewise.engines.batch import Engine, Output
     from likewise.models.card import ModelCard
+    from likewise.models.together import Window
     from likewise.models.tokenize import Cut, Encoded, Tokenizer
     from likewise.runtime.sinks import Sink
 
@@ -35,9 +37,10 @@ _METHODS = {
 class Reader:
     """What one model's requests are made of. Safe to use from several threads."""
 
-    def __init__(self, card: ModelCard, tokenizer: Tokenizer) -> None:
+    def __init__(self, card: ModelCard, tokenizer: Tokenizer, engine: Engine) -> None:
         self._card = card
         self._tokenizer = tokenizer
+        self._engine = engine
         self._pairs: PairTokenizer | None = None
         self._late: LateTokenizer | None = None
         for head in card.heads:
@@ -49,13 +52,26 @@ class Reader:
                 self._wordless = wordless_tokens(card, tokenizer)
 
     def require(self, *wanted: str) -> None:
-        """Raises `ModelUnsupported` unless the model gives all of `wanted`; says what it gives."""
+        """Raises `ModelUnsupported` unless the model gives all of `wanted`; says what it gives.
+
+        Every model has `states`, where its engine hands them out.
+        """
         for one in wanted:
-            if one not in self._card.gives:
+            if one == "states":
+                self._require_states()
+            elif one not in self._card.gives:
                 has = " and ".join(f"{give} ({_METHODS[give]})" for give in self._card.gives)
                 raise ModelUnsupported(
                     f"{self._card.name} gives no {one}; it gives {has}", param="model"
                 )
+
+    def _require_states(self) -> None:
+        if not self._engine.gives_states:
+            raise ModelUnsupported(
+                f"{self._card.name} gives no states: the engine {self._engine.name} has only "
+                f"{' and '.join(self._card.gives)} of it, not the hidden states before them",
+                param="model",
+            )
 
     @property
     def scores(self) -> Scores:
@@ -94,6 +110,14 @@ class Reader:
     ) -> list[Encoded]:
         """Texts, or texts as token ids, after `prompt`; errors count inputs from `start`."""
         return self._tokenizer.encode_inputs(inputs, prompt=prompt, first=start, cut=cut)
+
+    def together(self, inputs: Inputs, prompt: str, cut: Cut | None = None) -> list[Window]:
+        """The chunks of one document, as they are read in one pass or in few."""
+        return windows(self._tokenizer, self._tokenizer.bare(inputs), prompt, cut)
+
+    def limit(self, cut: Cut | None = None) -> int:
+        """Tokens that are read at once."""
+        return self._tokenizer.limits(cut)[0]
 
     def pairs(
         self,
@@ -135,6 +159,8 @@ class Reader:
                 made["vectors"] = Rows(count, self._card.dimensions)
             elif one == "tokens":
                 made["tokens"] = TokenRows(count)
+            elif one == "states":
+                made["states"] = StateRows(count)
             elif isinstance(self._head("sparse"), Sparse):
                 made["sparse"] = SparseRows(count)
             else:

@@ -127,7 +127,7 @@ class Service(Calls):
         self._space = space
         self._check = check
         pace = Pace(largest=engine.budget_tokens)
-        self._reader = Reader(card, tokenizer)
+        self._reader = Reader(card, tokenizer, engine)
         self._lanes = Lanes(pace, capacity_tokens=capacity_tokens, streams=engine.streams)
         holds_for = "" if space is None else f"{space.fingerprint} {engine.name} {engine.precision}"
         inflight = Inflight(card.name, cache=kept if space else None, cache_key=holds_for)
@@ -145,6 +145,8 @@ class Service(Calls):
         for worker in self._workers:
             worker.start()
         metrics.LIVE.watch(card.name, self._lanes)
+        if kept is not None:
+            metrics.CACHES.watch(kept)
         # A thread inside the engine while the interpreter ends would abort the process, so that
         # a service nobody closed is closed at exit, or when nobody holds it any more.
         self._closing = weakref.finalize(self, _stop, self._lanes, self._workers, engine)

@@ -42,7 +42,7 @@ class Sink(Protocol):
     """Takes what an engine gave for each input; may be called from any thread."""
 
     gives: str
-    """What callers call it: `vectors`, `sparse`, `tokens`."""
+    """What callers call it: `vectors`, `sparse`, `tokens`, `states`."""
 
     def put(self, index: int, rows: Vectors) -> None:
         """Input `index` got `rows`: its row, or one for each of its tokens. Copy what is kept."""
@@ -128,6 +128,23 @@ class TokenRows:
     def put(self, index: int, rows: Vectors) -> None:
         """Keep the vectors of tokens that count; `rows` is [tokens, width]."""
         self._found[index] = np.array(rows[self._kept[index]], np.float32)
+
+    def result(self) -> list[Vectors]:
+        """float32 [tokens, width] for each input."""
+        return [one for one in self._found if one is not None]
+
+
+class StateRows:
+    """The hidden state of each token."""
+
+    gives = "states"
+
+    def __init__(self, count: int) -> None:
+        self._found: list[Vectors | None] = [None] * count
+
+    def put(self, index: int, rows: Vectors) -> None:
+        """Keep the states; `rows` is [tokens, width]."""
+        self._found[index] = np.array(rows, np.float32)
 
     def result(self) -> list[Vectors]:
         """float32 [tokens, width] for each input."""

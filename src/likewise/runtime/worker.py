@@ -93,14 +93,13 @@ class Worker:
     def _hand_out(
         self, batch: Batch, packed: PackedBatch, outputs: Outputs, took: Sequence[Took]
     ) -> None:
-        wanted: set[Output] = set()
-        for piece in batch.pieces:
-            wanted.update(piece.pending.sinks)
-        finite = {name: _finite_texts(name, outputs[name], packed).tolist() for name in wanted}
+        finite = {
+            name: _finite_texts(name, outputs[name], packed).tolist() for name in packed.wants
+        }
         begins = packed.cumulative
         for row, piece in enumerate(batch.pieces):
             found: dict[Output, Vectors] = {}
-            for name in piece.pending.sinks:
+            for name in piece.pending.wants:
                 if not finite[name][row]:
                     break
                 of = slice(begins[row], begins[row + 1]) if name in PER_TOKEN else row
@@ -152,6 +151,7 @@ def _packed(pieces: Sequence[Piece]) -> PackedBatch:
         types=types,
         prompts=[piece.prompt for piece in pieces],
         attended=attended,
+        wants=frozenset().union(*{piece.pending.wants for piece in pieces}),
     )
 
 

@@ -12,7 +12,6 @@ import msgspec
 from starlette.responses import Response
 
 from likewise.base.clock import wall
-from likewise.base.errors import InputError
 from likewise.server import body
 from likewise.server.errors import json_response
 from likewise.server.openai_answer import EmbeddingsAnswer, answer, form_of
@@ -110,11 +109,7 @@ async def _found(
     chosen = options(asked, model.prompts, model.space.dimensions)
     if asked.late_chunking:
         chosen = late_options(asked, chosen)
-        submit = getattr(model, "submit_late", None)
-        if submit is None:
-            raise InputError("late_chunking isn't computed here", param="late_chunking")
-        late: Embedded = await computed(request, submit, given, **chosen)
-        return late
+        return await computed(request, model.submit_late, given, **chosen)
     if asked.messages is not None:
         given = await asyncio.to_thread(_written, model, asked, given)
     return await computed(request, model.submit, given, **chosen)

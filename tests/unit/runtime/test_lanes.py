@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likewise.base.errors import EngineError, Overloaded
+from likewise.base.errors import DeadlineExceeded, EngineError, Overloaded
 from likewise.base.types import Lane
 from likewise.models.tokenize import Encoded
-from likewise.runtime.lanes import IN_A_ROW, Lanes
+from likewise.runtime.lanes import IN_A_ROW, WINDOW_TEXTS, Lanes
+from likewise.runtime.manner import Manner
 from likewise.runtime.pace import Pace
-from likewise.runtime.pending import Pending, Piece, embedding
+from likewise.runtime.pending import Pending, Piece, Took, embedding
 from tests.support import wait_until
 
 
@@ -128,3 +129,171 @@ def test_closing_fails_what_waits_and_lets_takers_and_putters_go(lanes: Lanes) -
     assert lanes.take(wait=True) is None and lanes.is_closed
     with pytest.raises(EngineError, match="closed"):
         future_of(waiting).result(0)
+
+
+# --- turns, windows, deadlines -------------------------------------------------------------------
+
+
+class Now:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.at = 1000.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.at
+
+
+def roomy(now: Now, *, streams: int = 1, seconds_per_token: float | None = None) -> Lanes:
+    """Lanes with room for everything, and a pace that is known, if it is given."""
+    pace = Pace(now)
+    if seconds_per_token is not None:
+        pace.saw_batch(1000, 1000 * seconds_per_token)
+    return Lanes(pace, capacity_tokens=1 << 20, streams=streams, clock=now)
+
+
+def drain(lanes: Lanes) -> list[Piece]:
+    """Everything that waits, in the order in which it is computed."""
+    done: list[Piece] = []
+    while (batch := lanes.take(wait=False)) is not None:
+        done += batch.pieces
+    return done
+
+
+def test_a_small_request_beside_a_huge_one_is_done_within_the_next_window() -> None:
+    lanes = roomy(Now())
+    huge, small = pieces(*[20] * 20_000), pieces(*[3] * 10)
+    lanes.put("bulk", huge, wait=False)
+    assert lanes.take(wait=False) is not None, "the first window is being worked off"
+    lanes.put("bulk", small, wait=False)
+    done = drain(lanes)
+    last = max(done.index(piece) for piece in small)
+    assert last < 2 * WINDOW_TEXTS
+    assert len(done) > 19_000
+
+
+def test_many_requests_have_turns_of_few_texts() -> None:
+    lanes = roomy(Now())
+    requests = [pieces(*[10] * 1000) for _ in range(8)]
+    for one in requests:
+        lanes.put("bulk", one, wait=False)
+    first = drain(lanes)[:WINDOW_TEXTS]
+    owners = [piece.pending for piece in first]
+    assert [owners.count(one[0].pending) for one in requests] == [WINDOW_TEXTS // 8] * 8
+
+
+def test_a_window_is_bounded_by_its_tokens() -> None:
+    lanes = roomy(Now())
+    huge, small = pieces(*[4000] * 200), pieces(3)
+    lanes.put("bulk", huge, wait=False)
+    first = len(lengths(lanes))
+    lanes.put("bulk", small, wait=False)
+    done = drain(lanes)
+    before = sum(len(piece.ids) for piece in done[: done.index(small[0])])
+    # What is left of the first window, and the second up to the text that fills it.
+    assert before <= 2 * (48 * Pace().largest + 4000)
+    assert len(done) == 200 + 1 - first
+
+
+def test_what_comes_in_several_puts_of_a_request_has_one_turn() -> None:
+    lanes = roomy(Now())
+    pending = embedding(3000, 4)
+    encoded = [Encoded(np.ones(10, np.int32), 10)] * 1000
+    for start in (0, 1000, 2000):
+        lanes.put("bulk", pending.pieces(encoded, start), wait=False)
+    other = pieces(*[10] * 1000)
+    lanes.put("bulk", other, wait=False)
+    owners = [piece.pending for piece in drain(lanes)[:WINDOW_TEXTS]]
+    assert owners.count(pending) == owners.count(other[0].pending)
+
+
+def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
+    now = Now()
+    lanes = roomy(now, seconds_per_token=0.01)
+    lanes.put("interactive", pieces(100), wait=False)
+    lanes.put("bulk", pieces(300), wait=False)
+    # 100 tokens are ahead of a query, 400 of bulk work; each token takes 10 ms.
+    lanes.put("interactive", pieces(100), wait=False, deadline=now.at + 2.1)
+    with pytest.raises(DeadlineExceeded, match=r"200 tokens wait.*3\.0 s, and 2\.9 s") as refused:
+        lanes.put("interactive", pieces(100), wait=False, deadline=now.at + 2.9)
+    assert refused.value.retry_after_s == pytest.approx(2.0)
+    with pytest.raises(DeadlineExceeded, match="500 tokens wait"):
+        lanes.put("bulk", pieces(100), wait=False, deadline=now.at + 5.9)
+    lanes.put("bulk", pieces(100), wait=False, deadline=now.at + 6.1)
+    with pytest.raises(DeadlineExceeded, match=r"0\.0 s are left"):
+        lanes.put("interactive", pieces(1), wait=False, deadline=now.at - 1)
+    assert lanes.waiting_tokens("interactive") == 200, "what was refused doesn't wait"
+
+
+def test_streams_share_the_estimate_and_a_pace_that_is_not_known_refuses_nothing() -> None:
+    now = Now()
+    lanes = roomy(now, streams=4, seconds_per_token=0.01)
+    lanes.put("bulk", pieces(400), wait=False, deadline=now.at + 1.1)
+    with pytest.raises(DeadlineExceeded):
+        lanes.put("bulk", pieces(400), wait=False, deadline=now.at + 1.9)
+    roomy(now).put("bulk", pieces(10_000), wait=False, deadline=now.at + 0.001)
+
+
+def test_what_expires_while_it_waits_is_dropped() -> None:
+    now = Now()
+    lanes = roomy(now)
+    hasty: Pending[Any] = embedding(1, 4, manner=Manner(deadline=now.at + 1))
+    lanes.put("bulk", hasty.pieces([Encoded(np.ones(9, np.int32), 9)], 0), wait=False)
+    lanes.put("bulk", pieces(6), wait=False)
+    now.at += 2
+    assert lengths(lanes) == [6] and lanes.waiting_tokens("bulk") == 0
+    with pytest.raises(DeadlineExceeded, match="ran out while it waited"):
+        hasty.future.result(0)
+
+
+def test_waiting_for_room_ends_with_the_deadline() -> None:
+    now = Now()
+    lanes = Lanes(Pace(now), capacity_tokens=100, clock=now)
+    lanes.put("bulk", pieces(90), wait=False)
+    with pytest.raises(DeadlineExceeded, match="bulk lane was full until the time"):
+        lanes.put("bulk", pieces(20), wait=True, deadline=now.at + 0.01)
+    assert lanes.waiting_tokens("bulk") == 90
+
+
+def test_a_full_lane_says_when_to_come_again() -> None:
+    now = Now()
+    pace = Pace(now)
+    pace.saw_batch(1000, 10)
+    lanes = Lanes(pace, capacity_tokens=100, streams=2, clock=now)
+    lanes.put("bulk", pieces(90), wait=False)
+    with pytest.raises(Overloaded) as refused:
+        lanes.put("bulk", pieces(50), wait=False)
+    # 40 tokens too many, 10 ms each, two streams.
+    assert refused.value.retry_after_s == pytest.approx(0.2)
+
+
+def test_what_waits_is_counted_and_has_an_age() -> None:
+    now = Now()
+    lanes = roomy(now)
+    assert (lanes.oldest_s("bulk"), lanes.waiting_texts("bulk")) == (0.0, 0)
+    lanes.put("bulk", pieces(*[10] * 600), wait=False)
+    now.at += 5
+    lanes.put("bulk", pieces(500, 500), wait=False)
+    assert (lanes.oldest_s("bulk"), lanes.waiting_texts("bulk")) == (5.0, 602)
+    assert (lanes.oldest_s("interactive"), lanes.waiting_texts("interactive")) == (0.0, 0)
+    now.at += 1
+    taken = lanes.take(wait=False)
+    assert taken is not None and set(taken.queued_at) <= {1000.0, 1005.0}
+    assert lanes.waiting_texts("bulk") == 602 - len(taken.pieces)
+    assert lanes.oldest_s("bulk") == 6.0
+    while lanes.oldest_s("bulk") == 6.0:
+        assert lanes.take(wait=False) is not None
+    assert lanes.oldest_s("bulk") in (1.0, 0.0)
+    drain(lanes)
+    assert (lanes.oldest_s("bulk"), lanes.waiting_texts("bulk")) == (0.0, 0)
+
+
+def test_a_request_whose_answer_cannot_be_made_fails_and_waits_no_more() -> None:
+    def broken(vectors: Any) -> Any:
+        raise ValueError("no")
+
+    pending = embedding(1, 4, broken)
+    pending.deliver(0, {"vectors": np.ones(4, np.float32)}, Took())
+    with pytest.raises(ValueError, match="no"):
+        pending.future.result(0)

@@ -126,7 +126,7 @@ class Spoilt:
     """An engine whose token vectors are NaN for the token w9; everything else is 1."""
 
     name, precision, why, streams, warm_lengths, budget_tokens = "x", "f32", "", 1, (), 512
-    version = "0"
+    version, gives_states = "0", False
 
     def stream(self) -> Any:
         """Computes at once."""

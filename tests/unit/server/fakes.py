@@ -185,7 +185,7 @@ class FakeModel(Base):
             raise InputUnreadable(f"input 0 holds token id {max(ids)}", param="input")
         return " ".join("x" * each or "<" for each in ids if each or not skip_special)
 
-    def submit_late(self, texts: Sequence[str], **options: Any) -> Future[Embedded]:
+    def submit_late(self, texts: Sequence[Any], **options: Any) -> Future[Embedded]:
         """Each text is read with all of them: its vector is theirs plus its own; 2 long, or 1."""
         self.asked.append({"inputs": list(texts), "late": True, **options})
         together = by_hand("".join(texts))
