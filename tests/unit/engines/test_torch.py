@@ -57,7 +57,8 @@ def test_fast_is_bf16_and_comes_near(folder: Path) -> None:
     assert made.precision == "bf16"
     found, exact = vectors(made), vectors(engine(folder))
     assert found.dtype == np.float32
-    assert 0 < worst_cosine_distance(found, exact) < 5e-4
+    # Random weights: 4e-4 where bf16 is emulated, 6e-4 where the CPU multiplies in it.
+    assert 0 < worst_cosine_distance(found, exact) < 1e-3
     assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-6
 
 

@@ -56,7 +56,8 @@ def test_scalings_match_transformers(scaling: dict[str, Any], width: int, spelli
         written = {**sizes, "rope_parameters": {**scaling, "rope_theta": theta}}
     ours = frequencies(written, width=width, where="here")
     assert len(ours.frequencies) == width // 2
-    assert np.allclose(ours.frequencies, theirs.numpy(), rtol=5e-7, atol=0)
+    # torch's powers differ by the last bit or two between kinds of CPU.
+    assert np.allclose(ours.frequencies, theirs.numpy(), rtol=1e-6, atol=0)
     assert ours.scale == pytest.approx(factor, rel=1e-12)
 
 
