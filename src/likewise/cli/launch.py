@@ -7,22 +7,36 @@ import ipaddress
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from likewise.base.errors import BindingNotFound
-from likewise.cli import loading, output
+from likewise.cli import catalogue, output
+from likewise.cli.resolve import Keeping
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from starlette.applications import Starlette
+
     from likewise.base.spec import BindingSpec
+    from likewise.cli.catalogue import Catalogued
     from likewise.cli.resolve import Place
     from likewise.runtime.service import Service
+    from likewise.runtime.standing import Standing
     from likewise.server.bindings import LiveBinding
+    from likewise.server.serving import Listed
     from likewise.stores.bindings import BindingRecord
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Models(Protocol):
+    """What finds and loads the model of a binding."""
+
+    def get(self, name: str) -> Service | Standing:
+        """The model called `name`, ready to run."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class Launch:
     port: int = DEFAULT_PORT
     allowed_hosts: tuple[str, ...] = ()
     max_body_mib: int = 32
+    keeping: Keeping = Keeping()
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ class Running:
     """What is being served, for those who say so."""
 
     url: str
-    models: dict[str, Service]
+    models: Sequence[Listed]
     bindings: tuple[LiveBinding, ...]
 
 
@@ -77,39 +92,51 @@ def serve(
         cleanup.callback(listener.close)
         cleanup.callback(server.join)
         server.start()
-        models = loading.Models(launch.place)
-        cleanup.callback(models.close)
+        models = cleanup.enter_context(catalogue.opened(launch.place, launch.keeping))
         bindings = tuple(_live(_records(launch, models), models, cleanup))
-        for name in launch.models or (() if bindings else (None,)):
-            models.get(name)
+        is_empty = not bindings and launch.keeping.models_dir is None
+        for name in launch.models or ((None,) if is_empty else ()):
+            models.serve(name)
+        models.start()
         server.join()
-        from likewise.runtime.metrics import REGISTRY
-        from likewise.server.app import LOOPBACK_HOSTS, build
-        from likewise.server.run import run
-
-        hosts: Collection[str] | None = None
-        if launch.host in _LOOPBACK:
-            hosts = (*LOOPBACK_HOSTS, *(name.lower() for name in launch.allowed_hosts))
-        app = build(
-            models.services,
-            bindings,
-            registry=REGISTRY,
-            max_body_bytes=launch.max_body_mib * 2**20,
-            allowed_hosts=hosts,
-        )
-        running = Running(address_of(listener), models.services, bindings)
+        running = Running(address_of(listener), models.registry.models(), bindings)
         if before is not None:
             before(running)
+        app = _app(launch, models, bindings)
+        from likewise.server.run import run
+
         run(app, listener, on_ready=lambda: (on_ready or announce)(running))
+
+
+def _app(launch: Launch, models: Catalogued, bindings: Sequence[LiveBinding]) -> Starlette:
+    from likewise.runtime.metrics import REGISTRY
+    from likewise.server.app import LOOPBACK_HOSTS, build
+
+    hosts: Collection[str] | None = None
+    if launch.host in _LOOPBACK:
+        hosts = (*LOOPBACK_HOSTS, *(name.lower() for name in launch.allowed_hosts))
+    app = build(
+        models.registry,
+        bindings,
+        registry=REGISTRY,
+        max_body_bytes=launch.max_body_mib * 2**20,
+        allowed_hosts=hosts,
+    )
+    app.state.is_loopback = _is_loopback(launch.host)
+    app.state.timeout_s = launch.keeping.timeout_s
+    return app
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def warn_if_open(host: str) -> None:
     """Say that nobody is asked for a name or key, where others than this machine can call."""
-    try:
-        is_own = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_own = False
-    if not is_own:
+    if not _is_loopback(host):
         output.warn(
             f"{host} may be reached from other machines, and nothing here asks who they are: put "
             f"a proxy that does in front of it, or use --host {DEFAULT_HOST}"
@@ -124,15 +151,16 @@ def _import_server() -> None:
 
 def announce(running: Running) -> None:
     """Say what is served and where."""
-    for name, service in running.models.items():
-        info = service.info()
-        output.note(f"serving {name} ({info['engine']}, {info['precision']})")
+    for model in running.models:
+        facts = model.facts()
+        how = f"{facts['engine']}, {facts['precision']}" if "engine" in facts else model.state
+        output.note(f"serving {model.name} ({how})")
     for binding in running.bindings:
         output.note(f"serving binding {binding.name} of table {binding.table_name}")
     output.note(f"listening on {running.url} (Ctrl-C stops)")
 
 
-def _records(launch: Launch, models: loading.Models) -> list[BindingRecord]:
+def _records(launch: Launch, models: Catalogued) -> list[BindingRecord]:
     """The bindings to serve: those in the databases, and those to be made if they aren't there."""
     if not launch.databases and not launch.specs:
         return []
@@ -150,7 +178,7 @@ def _records(launch: Launch, models: loading.Models) -> list[BindingRecord]:
     return records
 
 
-def make_binding(spec: BindingSpec, models: loading.Models) -> BindingRecord:
+def make_binding(spec: BindingSpec, models: Models) -> BindingRecord:
     """The binding of `spec`, made in its database unless it is there already.
 
     Raises:
@@ -168,14 +196,14 @@ def make_binding(spec: BindingSpec, models: loading.Models) -> BindingRecord:
 
 
 def _live(
-    records: Sequence[BindingRecord], models: loading.Models, cleanup: contextlib.ExitStack
+    records: Sequence[BindingRecord], models: Catalogued, cleanup: contextlib.ExitStack
 ) -> Iterator[LiveBinding]:
     if not records:
         return
     from likewise.server.bindings import LiveBinding
 
     for record in records:
-        live = LiveBinding(record, models.get(record.spec.model))
+        live = LiveBinding(record, models.bound(record.spec.model, record.spec.name))
         cleanup.callback(live.stop)
         live.start()
         yield live

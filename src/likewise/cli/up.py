@@ -42,5 +42,6 @@ def up(
             port=port if port is not None else server.port,
             allowed_hosts=server.allowed_hosts,
             max_body_mib=server.max_body_mib,
+            keeping=resolve.keeping(server, folder=config_path.parent),
         )
     )

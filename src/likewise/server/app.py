@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
-from likewise.server import openai, ops, page, search
+from likewise.server import admin, openai, ops, page, search
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.middleware import Counting, HostCheck
@@ -43,7 +43,7 @@ def build(
     from prometheus_client import CollectorRegistry
 
     registry = registry or CollectorRegistry()
-    routes = [*openai.routes(), *search.routes(), *ops.routes(), *page.routes()]
+    routes = [*openai.routes(), *search.routes(), *ops.routes(), *page.routes(), *admin.routes()]
     middleware = [Middleware(Counting, registry=registry, routes=routes)]
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed=allowed_hosts))
