@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import NotFinite, Overloaded
+from likewise.base.errors import LikewiseError, NotFinite, Overloaded
 from likewise.engines.names import AUTO
 
 if TYPE_CHECKING:
@@ -101,7 +101,14 @@ class Loader:
             yield located.folder
             return
         with snapshot(located.folder, self.options.cache) as folder:
-            yield folder
+            try:
+                yield folder
+            except LikewiseError as failed:
+                said = str(failed).replace(str(folder), str(located.folder))
+                if said == str(failed):
+                    raise
+                # The copy is of no interest to who has to mend the original.
+                raise type(failed)(said, param=failed.param) from failed
 
     def load(self, folder: Path, name: str, wanted: Wanted) -> Service:
         """The model in `folder`, ready and checked.
