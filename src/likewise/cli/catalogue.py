@@ -85,8 +85,8 @@ class Catalogued:
         self._cleanup = cleanup
         self._folders: dict[str, Path | None] = {}
 
-    def get(self, name: str) -> Standing:
-        """The model called `name`, loaded.
+    def bound(self, name: str, binding: str) -> Standing:
+        """The model called `name`, loaded and kept, because `binding` uses it.
 
         Raises:
             ModelError: it can't be found or isn't supported.
@@ -95,14 +95,9 @@ class Catalogued:
         from likewise.runtime.standing import Standing
 
         full = self._add(name)
-        with self.registry.load(full).result():
-            return Standing(self.registry, full)
-
-    def bound(self, name: str, binding: str) -> Standing:
-        """The model called `name`, loaded and kept, because `binding` uses it. Raises as `get`."""
-        standing = self.get(name)
-        self.registry.pin(self._add(name), binding)
-        return standing
+        self.registry.pin(full, binding)
+        self._load(full)
+        return Standing(self.registry, full)
 
     def serve(self, name: str | None) -> None:
         """Have the model called `name`, the default one when None; loaded unless that may wait.
@@ -114,7 +109,7 @@ class Catalogued:
         if self._keeping.is_lazy:
             self._add_unseen(name or DEFAULT_MODEL)
         else:
-            self.get(name or DEFAULT_MODEL)
+            self._load(self._add(name or DEFAULT_MODEL))
 
     def start(self) -> None:
         """Watch the folder, set the aliases; all models are named by now.
@@ -137,6 +132,10 @@ class Catalogued:
         with _in_settings("default_model"):
             if keeping.default_model is not None:
                 registry.resolve(None)
+
+    def _load(self, full: str) -> None:
+        # It is only to be there: nobody holds it.
+        self.registry.load(full).result().__exit__(None, None, None)
 
     def _add(self, name: str) -> str:
         located = loading.find(name, self._place)

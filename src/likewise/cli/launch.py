@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound
 from likewise.cli import catalogue, output
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
     from likewise.stores.bindings import BindingRecord
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class Models(Protocol):
-    """What finds and loads the model of a binding."""
-
-    def get(self, name: str) -> Service | Standing:
-        """The model called `name`, ready to run."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -90,8 +83,12 @@ def serve(
     server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(listener.close)
-        cleanup.callback(server.join)
+        cleanup.enter_context(_stopped_by_sigterm())
+        if launch.databases or launch.specs:
+            # sqlite-vec imports a part of numpy without numpy: not while another thread is at it.
+            import numpy  # noqa: F401 - see above
         server.start()
+        cleanup.callback(server.join)
         models = cleanup.enter_context(catalogue.opened(launch.place, launch.keeping))
         bindings = tuple(_live(_records(launch, models), models, cleanup))
         is_empty = not bindings and launch.keeping.models_dir is None
@@ -106,6 +103,23 @@ def serve(
         from likewise.server.run import run
 
         run(app, listener, on_ready=lambda: (on_ready or announce)(running))
+
+
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """End a start as Ctrl-C does, with what was begun put away: copies of models are large."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _app(launch: Launch, models: Catalogued, bindings: Sequence[LiveBinding]) -> Starlette:
@@ -166,7 +180,7 @@ def _records(launch: Launch, models: Catalogued) -> list[BindingRecord]:
         return []
     from likewise.stores.bindings import list_bindings
 
-    records = [make_binding(spec, models) for spec in launch.specs]
+    records = [make_binding(spec, models.bound(spec.model, spec.name)) for spec in launch.specs]
     for path in launch.databases:
         found = list_bindings(path)
         if not found:
@@ -178,8 +192,8 @@ def _records(launch: Launch, models: Catalogued) -> list[BindingRecord]:
     return records
 
 
-def make_binding(spec: BindingSpec, models: Models) -> BindingRecord:
-    """The binding of `spec`, made in its database unless it is there already.
+def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecord:
+    """The binding of `spec`, made in its database for its model unless it is there already.
 
     Raises:
         BindingExists: one of that name is there with another definition.
@@ -189,7 +203,6 @@ def make_binding(spec: BindingSpec, models: Models) -> BindingRecord:
     from likewise.server.bindings import splitter
     from likewise.stores.bindings import create_binding
 
-    service = models.get(spec.model)
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
     return create_binding(spec, service.space.with_chunker(spec.chunk))

@@ -229,7 +229,7 @@ class Keeping(Room):
         if self.options.memory_budget is not None:
             self._reserve(entry, loader.estimate(located, wanted))
         self._require_open()
-        with loader.copied(located) as folder:
+        with loader.copied(located, self._require_open) as folder:
             service = loader.load(folder, entry.name, wanted)
             try:
                 weight = loader.weigh(service)

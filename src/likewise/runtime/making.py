@@ -89,8 +89,10 @@ class Loader:
         return weights_bytes(card, wanted.precision or self.options.precision)
 
     @contextlib.contextmanager
-    def copied(self, located: Located) -> Iterator[Path]:
+    def copied(self, located: Located, require_open: Callable[[], None]) -> Iterator[Path]:
         """The folder to load from: a copy where it is one of the user's own, who may write to it.
+
+        `require_open` is called meanwhile, and ends it by raising.
 
         Raises:
             ModelCorrupt: it is being written to.
@@ -100,7 +102,7 @@ class Loader:
         if located.origin != "folder":
             yield located.folder
             return
-        with snapshot(located.folder, self.options.cache) as folder:
+        with snapshot(located.folder, self.options.cache, require_open) as folder:
             try:
                 yield folder
             except LikewiseError as failed:

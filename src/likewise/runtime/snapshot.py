@@ -8,7 +8,6 @@ What is mapped from a copy stays as it was, also once the copy's name is gone.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +16,11 @@ from likewise.base.errors import ModelCorrupt
 from likewise.base.log import fields, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _log = logger("runtime.registry")
+
+_BLOCK = 1 << 24
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 """For each file its path below the folder, size, time of change and inode."""
@@ -52,8 +53,10 @@ def stamp(folder: Path) -> Stamp:
 
 
 @contextlib.contextmanager
-def snapshot(folder: Path, cache: Path) -> Iterator[Path]:
+def snapshot(folder: Path, cache: Path, require_open: Callable[[], None]) -> Iterator[Path]:
     """A copy of `folder` under `cache`; the folder itself where there is no room for one.
+
+    `require_open` is called while it is copied, and ends it by raising.
 
     Raises:
         ModelCorrupt: it was being written to.
@@ -65,8 +68,8 @@ def snapshot(folder: Path, cache: Path) -> Iterator[Path]:
                 prefix=".loading-", dir=cache, ignore_cleanup_errors=True
             )
             target = Path(cleanup.enter_context(made)) / folder.name
-            _copy(folder, target)
-        except (OSError, shutil.Error) as refused:
+            _copy(folder, target, require_open)
+        except OSError as refused:
             why = "it is used where it lies: don't write over its files"
             _log.warning(fields("model not copied", folder=folder, error=refused, note=why))
             cleanup.close()
@@ -74,11 +77,14 @@ def snapshot(folder: Path, cache: Path) -> Iterator[Path]:
         yield target
 
 
-def _copy(folder: Path, target: Path) -> None:
+def _copy(folder: Path, target: Path, require_open: Callable[[], None]) -> None:
     before = stamp(folder)
     for name, *_ in before:
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / name, copy)
+        with (folder / name).open("rb") as source, copy.open("wb") as out:
+            while block := source.read(_BLOCK):
+                require_open()
+                out.write(block)
     if stamp(folder) != before:
         raise ModelCorrupt(f"{folder} was written to while it was read; load it again")

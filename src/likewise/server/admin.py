@@ -205,7 +205,7 @@ async def reload(request: Request) -> Response:
     registry = _registry(request)
     asked = await _asked(request, _NAME)
     name = noted(request)["model"] = registry.resolve(asked.model)
-    told = {**await waited(request, registry.reload(name))}
+    told: dict[str, Any] = await waited(request, registry.reload(name))
     if told["space_changed"]:
         told["note"] = "its vectors are of another space: stored ones can't be compared with them"
     return json_response(told)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
-from hypothesis.strategies import booleans, sampled_from
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.strategies import booleans, sampled_from
 
 from likewise.base.errors import (
     AdminError,
@@ -63,7 +63,7 @@ class FakeLoader(Loader):
     held: threading.Event | None = None
     space: str = "s1"
     sizes: dict[str, int] = field(default_factory=dict)
-    made: list[Fake] = field(default_factory=list)
+    made: list[Any] = field(default_factory=list)
     tries: int = 0
 
     def locate(self, wanted: Wanted, progress: Any = None) -> Located:
