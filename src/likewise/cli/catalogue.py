@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CACHES = {
     "memory": "likewise.runtime.cache:MemoryCache",
-    "file": "likewise.runtime.cache:SqliteCache",
+    "file": "likewise.runtime.cache_file:SqliteCache",
 }
 """Where vectors may be kept; a path means `file`."""
 

@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("likewise.cli.search:search", "Find the rows of the binding NAME nearest to QUERY."),
     "models": (
         "likewise.cli.models:models",
-        "See which models are here, fetch and delete them; load and unload those of a server.",
+        "See which models are here; fetch, delete, load and unload them.",
     ),
     "doctor": (
         "likewise.cli.doctor:doctor",

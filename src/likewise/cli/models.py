@@ -16,7 +16,7 @@ from likewise.cli.options import json_option, model_options
 
 @click.group()
 def models() -> None:
-    """See which models are here, fetch and delete them; load and unload those of a server."""
+    """See which models are here; fetch, delete, load and unload them."""
 
 
 models.add_command(check)

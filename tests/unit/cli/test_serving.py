@@ -58,6 +58,13 @@ class Process:
         with urllib.request.urlopen(self.url() + path, data, timeout=60) as answer:
             return json.load(answer)
 
+    def is_ready(self) -> bool:
+        try:
+            return bool(self.ask("/ready")["ready"])
+        except urllib.error.HTTPError as not_yet:
+            with not_yet:
+                return False
+
     def end(self, number: int = signal.SIGTERM) -> int:
         self.popen.send_signal(number)
         return self.popen.wait(60)
@@ -157,14 +164,7 @@ def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: 
     )
     server = start("up")
 
-    def ready() -> bool:
-        try:
-            return bool(server.ask("/ready")["ready"])
-        except urllib.error.HTTPError as not_yet:
-            with not_yet:
-                return False
-
-    wait_until(ready)
+    wait_until(server.is_ready)
 
     def state() -> dict[str, Any]:
         (found,) = server.ask("/bindings")["bindings"]
@@ -175,6 +175,7 @@ def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: 
 
     def best(q: str) -> dict[str, Any]:
         answer = server.ask("/search", {"q": q, "k": 1})
+        assert answer["results"], "the index follows in a moment"
         return dict(answer["results"][0])
 
     wait_until(lambda: best("a kitten")["key"] == [1])
