@@ -335,6 +335,16 @@ def test_what_bindings_hold_isnt_replaced_by_another_space(make: Make) -> None:
         assert model is loader.made[1]
 
 
+def test_a_reload_that_was_given_up_goes_on(make: Make) -> None:
+    registry, loader = make("m")
+    with registry.lease("m").result(30):
+        pass
+    loader.held = threading.Event()
+    assert registry.reload("m").cancel()
+    loader.held.set()
+    wait_until(lambda: registry.model("m").facts()["generation"] == 2)
+
+
 def test_what_is_being_loaded_is_left_alone(make: Make) -> None:
     registry, loader = make("m")
     loader.held = threading.Event()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likewise.runtime import metrics
 from likewise.runtime.making import Options, Wanted
 from likewise.runtime.registry import Registry
 from likewise.runtime.watch import Watch
@@ -107,8 +108,11 @@ def test_a_bad_change_leaves_the_old_one_and_isnt_tried_again(
     first = embed(registry, "one")
     good = (folder / "one" / "model.safetensors").read_bytes()
     (folder / "one" / "model.safetensors").write_bytes(good[:1000])
+    failed = metrics.MODEL_LOADS.labels("one", "failed")
+    before = failed._value.get()
     for _ in range(3):
         watch.look()
+    assert failed._value.get() == before + 1
     facts = registry.model("one").facts()
     assert (facts["generation"], facts["loads"]) == (1, 1)
     assert f"{folder}/one/model.safetensors" in facts["error"]
