@@ -112,8 +112,11 @@ def settings_page() -> str:
 def _fields(shape: type[msgspec.Struct]) -> Iterator[tuple[str, str, str]]:
     docs = _docs_of(shape)
     for field in msgspec.structs.fields(shape):
-        required = field.default is msgspec.NODEFAULT
-        yield field.name, "required" if required else _shown(field.default), docs[field.name]
+        default = field.default
+        if field.default_factory is not msgspec.NODEFAULT:
+            default = field.default_factory()
+        required = default is msgspec.NODEFAULT
+        yield field.name, "required" if required else _shown(default), docs[field.name]
 
 
 def _shown(value: object) -> str:

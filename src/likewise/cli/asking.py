@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -25,27 +26,47 @@ def search(url: str, asked: dict[str, Any]) -> dict[str, Any]:
         SettingsError: nothing answers there, or it isn't a likewise server.
         Refused: the server's own words.
     """
-    address = url.rstrip("/") + "/search"
-    if not address.startswith(("http://", "https://")):
+    return ask(url, "/search", asked, has="results")
+
+
+def ask(
+    url: str,
+    path: str,
+    asked: dict[str, Any] | None = None,
+    *,
+    has: str,
+    method: str | None = None,
+    key: str | None = None,
+    timeout_s: float | None = TIMEOUT_S,
+) -> dict[str, Any]:
+    """The answer at `path` of the server at `url`, an object with the field `has`.
+
+    Raises:
+        SettingsError: nothing answers there, or it isn't a likewise server.
+        Refused: the server's own words.
+    """
+    if not url.startswith(("http://", "https://")):
         raise SettingsError(f"--url must begin with http:// or https://, not {url!r}", param="url")
-    request = urllib.request.Request(
-        address, json.dumps(asked).encode(), {"content-type": "application/json"}
-    )
+    headers = {"content-type": "application/json"}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    data = None if asked is None else json.dumps(asked).encode()
+    request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        with urllib.request.urlopen(request, timeout=timeout_s) as response:
             answer = json.load(response)
     except urllib.error.HTTPError as refused:
         with refused:
             raise Refused(_words(refused.read(), refused.code)) from refused
     except OSError as failed:
         raise SettingsError(
-            f"nothing answers at {url} ({getattr(failed, 'reason', failed)}); is 'likewise up' or "
-            f"'likewise demo' running?",
+            f"nothing answers at {url} ({getattr(failed, 'reason', failed)}); is 'likewise up', "
+            f"'likewise serve' or 'likewise demo' running?",
             param="url",
         ) from failed
-    except ValueError as wrong:
+    except (ValueError, http.client.HTTPException) as wrong:
         raise SettingsError(f"{url} isn't a likewise server: {wrong}", param="url") from wrong
-    if not isinstance(answer, dict) or "results" not in answer:
+    if not isinstance(answer, dict) or has not in answer:
         raise SettingsError(f"{url} isn't a likewise server", param="url")
     return answer
 

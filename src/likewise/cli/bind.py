@@ -85,7 +85,7 @@ def add(
     spec = BindingSpec(name, resolve.source(source, Path()), table, text, key, model, chunk)
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
-        record = launch.make_binding(spec, models)
+        record = launch.make_binding(spec, models.get(spec.model))
         with opened(record) as (rows, vectors):
             rows.attach()
             if wait:

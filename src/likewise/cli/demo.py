@@ -163,9 +163,9 @@ def _fill(path: Path, rows: Iterable[DocRow]) -> int:
 def _tell(running: launch.Running, path: Path, stopping: threading.Event) -> None:
     """Show how far the embedding is; when it is done, what to try."""
     (binding,) = running.bindings
-    for name, service in running.models.items():
-        info = service.info()
-        output.note(f"{name} runs on {info['engine']} in {info['precision']}")
+    for model in running.models:
+        info = model.facts()
+        output.note(f"{model.name} runs on {info['engine']} in {info['precision']}")
     output.note(f"open {output.emphasis(running.url)} in a browser; Ctrl-C stops")
     if not _watch(binding, stopping):
         return
@@ -205,7 +205,7 @@ def _is_done(state: dict[str, Any]) -> bool:
 
 def _suggestions(running: launch.Running, path: Path) -> str:
     """Commands that can be run as they are printed, from the folder of this one."""
-    model = next(iter(running.models))
+    model = running.models[0].name
     file = str(path)
     search = f"{_own_command()} search {BINDING} 'how do I bake a cake'"
     if file != DEFAULT_FILE:

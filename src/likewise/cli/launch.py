@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound
-from likewise.cli import loading, output
+from likewise.cli import catalogue, output
+from likewise.cli.resolve import Keeping
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
+    from starlette.applications import Starlette
+
     from likewise.base.spec import BindingSpec
+    from likewise.cli.catalogue import Catalogued
     from likewise.cli.resolve import Place
     from likewise.runtime.service import Service
+    from likewise.runtime.standing import Standing
     from likewise.server.bindings import LiveBinding
+    from likewise.server.serving import Listed
     from likewise.server.tracing import Tracer
     from likewise.stores.bindings import BindingRecord
 
@@ -44,6 +51,7 @@ class Launch:
     """Seconds to take connections after a signal to stop, while `/ready` says no."""
     otlp_endpoint: str | None = None
     """Where traces are sent; nowhere when None."""
+    keeping: Keeping = Keeping()
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Running:
     """What is being served, for those who say so."""
 
     url: str
-    models: dict[str, Service]
+    models: Sequence[Listed]
     bindings: tuple[LiveBinding, ...]
 
 
@@ -80,33 +88,26 @@ def serve(
     server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(listener.close)
-        cleanup.callback(server.join)
+        cleanup.enter_context(_stopped_by_sigterm())
+        if launch.databases or launch.specs:
+            # sqlite-vec imports a part of numpy without numpy: not while another thread is at it.
+            import numpy  # noqa: F401 - see above
         server.start()
         tracer = _tracer(launch.otlp_endpoint, cleanup)
-        models = loading.Models(launch.place)
-        cleanup.callback(models.close)
+        cleanup.callback(server.join)
+        models = cleanup.enter_context(catalogue.opened(launch.place, launch.keeping))
         bindings = tuple(_live(_records(launch, models), models, cleanup))
-        for name in launch.models or (() if bindings else (None,)):
-            models.get(name)
+        is_empty = not bindings and launch.keeping.models_dir is None
+        for name in launch.models or ((None,) if is_empty else ()):
+            models.serve(name)
+        models.start()
         server.join()
-        from likewise.runtime.metrics import REGISTRY
-        from likewise.server.app import LOOPBACK_HOSTS, build
-        from likewise.server.run import run
-
-        hosts: Collection[str] | None = None
-        if launch.host in _LOOPBACK:
-            hosts = (*LOOPBACK_HOSTS, *(name.lower() for name in launch.allowed_hosts))
-        app = build(
-            models.services,
-            bindings,
-            registry=REGISTRY,
-            max_body_bytes=launch.max_body_mib * 2**20,
-            allowed_hosts=hosts,
-            tracer=tracer,
-        )
-        running = Running(address_of(listener), models.services, bindings)
+        running = Running(address_of(listener), models.registry.models(), bindings)
         if before is not None:
             before(running)
+        app = _app(launch, models, bindings, tracer)
+        from likewise.server.run import run
+
         run(
             app,
             listener,
@@ -127,13 +128,58 @@ def _tracer(endpoint: str | None, cleanup: contextlib.ExitStack) -> Tracer | Non
     return tracer
 
 
+@contextlib.contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """End a start as Ctrl-C does, with what was begun put away: copies of models are large."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _app(
+    launch: Launch,
+    models: Catalogued,
+    bindings: Sequence[LiveBinding],
+    tracer: Tracer | None,
+) -> Starlette:
+    from likewise.runtime.metrics import REGISTRY
+    from likewise.server.app import LOOPBACK_HOSTS, build
+
+    hosts: Collection[str] | None = None
+    if launch.host in _LOOPBACK:
+        hosts = (*LOOPBACK_HOSTS, *(name.lower() for name in launch.allowed_hosts))
+    app = build(
+        models.registry,
+        bindings,
+        registry=REGISTRY,
+        max_body_bytes=launch.max_body_mib * 2**20,
+        allowed_hosts=hosts,
+        tracer=tracer,
+    )
+    app.state.is_loopback = _is_loopback(launch.host)
+    app.state.timeout_s = launch.keeping.timeout_s
+    return app
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def warn_if_open(host: str) -> None:
     """Say that nobody is asked for a name or key, where others than this machine can call."""
-    try:
-        is_own = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_own = False
-    if not is_own:
+    if not _is_loopback(host):
         output.warn(
             f"{host} may be reached from other machines, and nothing here asks who they are: put "
             f"a proxy that does in front of it, or use --host {DEFAULT_HOST}"
@@ -148,21 +194,22 @@ def _import_server() -> None:
 
 def announce(running: Running) -> None:
     """Say what is served and where."""
-    for name, service in running.models.items():
-        info = service.info()
-        output.note(f"serving {name} ({info['engine']}, {info['precision']})")
+    for model in running.models:
+        facts = model.facts()
+        how = f"{facts['engine']}, {facts['precision']}" if "engine" in facts else model.state
+        output.note(f"serving {model.name} ({how})")
     for binding in running.bindings:
         output.note(f"serving binding {binding.name} of table {binding.table_name}")
     output.note(f"listening on {running.url} (Ctrl-C stops)")
 
 
-def _records(launch: Launch, models: loading.Models) -> list[BindingRecord]:
+def _records(launch: Launch, models: Catalogued) -> list[BindingRecord]:
     """The bindings to serve: those in the databases, and those to be made if they aren't there."""
     if not launch.databases and not launch.specs:
         return []
     from likewise.stores.bindings import list_bindings
 
-    records = [make_binding(spec, models) for spec in launch.specs]
+    records = [make_binding(spec, models.bound(spec.model, spec.name)) for spec in launch.specs]
     for path in launch.databases:
         found = list_bindings(path)
         if not found:
@@ -174,8 +221,8 @@ def _records(launch: Launch, models: loading.Models) -> list[BindingRecord]:
     return records
 
 
-def make_binding(spec: BindingSpec, models: loading.Models) -> BindingRecord:
-    """The binding of `spec`, made in its database unless it is there already.
+def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecord:
+    """The binding of `spec`, made in its database for its model unless it is there already.
 
     Raises:
         BindingExists: one of that name is there with another definition.
@@ -185,21 +232,20 @@ def make_binding(spec: BindingSpec, models: loading.Models) -> BindingRecord:
     from likewise.server.bindings import splitter
     from likewise.stores.bindings import create_binding
 
-    service = models.get(spec.model)
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
     return create_binding(spec, service.space.with_chunker(spec.chunk))
 
 
 def _live(
-    records: Sequence[BindingRecord], models: loading.Models, cleanup: contextlib.ExitStack
+    records: Sequence[BindingRecord], models: Catalogued, cleanup: contextlib.ExitStack
 ) -> Iterator[LiveBinding]:
     if not records:
         return
     from likewise.server.bindings import LiveBinding
 
     for record in records:
-        live = LiveBinding(record, models.get(record.spec.model))
+        live = LiveBinding(record, models.bound(record.spec.model, record.spec.name))
         cleanup.callback(live.stop)
         live.start()
         yield live

@@ -24,7 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bind": ("likewise.cli.bind:bind", "Keep a table's vectors in step with its rows."),
     "search": ("likewise.cli.search:search", "Find the rows of the binding NAME nearest to QUERY."),
-    "models": ("likewise.cli.models:models", "See which models are here, fetch and delete them."),
+    "models": (
+        "likewise.cli.models:models",
+        "See which models are here; fetch, delete, load and unload them.",
+    ),
     "doctor": (
         "likewise.cli.doctor:doctor",
         "Check this machine: processor, engine, model, database, port.",

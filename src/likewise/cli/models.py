@@ -9,17 +9,19 @@ from pathlib import Path
 import click
 
 from likewise.base.precision import Precision
-from likewise.cli import output, resolve
+from likewise.cli import output, resolve, served
 from likewise.cli.check import check
 from likewise.cli.options import json_option, model_options
 
 
 @click.group()
 def models() -> None:
-    """See which models are here, fetch and delete them."""
+    """See which models are here; fetch, delete, load and unload them."""
 
 
 models.add_command(check)
+for _command in served.COMMANDS:
+    models.add_command(_command)
 
 
 @models.command("list")

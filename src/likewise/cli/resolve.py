@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from likewise.base.durations import seconds
 from likewise.base.errors import SettingsError
 from likewise.base.spec import BindingSpec
 from likewise.cli import settings
@@ -26,6 +28,7 @@ ENVIRONMENT: dict[str, str] = {
     "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces are sent, where likewise.toml doesn't say; see "
     "`otlp_endpoint` there.",
     "LIKEWISE_ENGINE": "What computes, where likewise.toml doesn't say; see `engine` there.",
+    "LIKEWISE_ADMIN_KEY": "The key with which `likewise models load` and its like ask a server.",
 }
 """Every environment variable that Likewise reads."""
 
@@ -71,6 +74,80 @@ def place(
         threads=threads or (written.threads if written is not None else None),
         engine=engine or _engine(written, env),
     )
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """How a server's models are kept, and what else it is to know about them."""
+
+    is_lazy: bool = False
+    """Whether models are loaded at their first use."""
+    keep_alive_s: float = math.inf
+    memory_budget: int | None = None
+    """Bytes."""
+    default_model: str | None = None
+    aliases: tuple[tuple[str, str], ...] = ()
+    """Each with the name of the model that it stands for."""
+    models_dir: Path | None = None
+    models_dir_every_s: float = 2.0
+    vector_cache: str = "off"
+    """`off`, `memory`, or a path."""
+    vector_cache_bytes: int = 256 * 2**20
+    timeout_s: float | None = None
+
+
+def keeping(written: ServerSettings, *, folder: Path) -> Keeping:
+    """How likewise.toml wants models kept; paths in it are relative to its `folder`.
+
+    Raises:
+        SettingsError: a length of time isn't one.
+    """
+    budget, timeout_ms = written.memory_budget_mib, written.queue_timeout_ms
+    cache = written.vector_cache
+    return Keeping(
+        is_lazy=written.load == "first-use",
+        keep_alive_s=seconds(written.keep_alive, what="keep_alive"),
+        memory_budget=None if budget is None else budget * 2**20,
+        default_model=written.default_model,
+        aliases=tuple(written.aliases.items()),
+        models_dir=None if written.models_dir is None else _below(folder, written.models_dir),
+        models_dir_every_s=written.models_dir_every_s,
+        vector_cache=cache if cache in ("off", "memory") else str(_below(folder, cache)),
+        vector_cache_bytes=written.vector_cache_mib * 2**20,
+        timeout_s=None if timeout_ms is None else timeout_ms / 1000,
+    )
+
+
+def server_url(given: str | None, config: Path) -> str:
+    """Where the server is that a command means: as given, as in likewise.toml, or as usual.
+
+    Raises:
+        SettingsError: likewise.toml isn't right.
+    """
+    if given is not None:
+        return given
+    written = settings.read(config).server if config.is_file() else settings.ServerSettings()
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    host = everywhere.get(written.host, written.host)
+    return f"http://[{host}]:{written.port}" if ":" in host else f"http://{host}:{written.port}"
+
+
+def admin_key(file: Path | None, environment: Mapping[str, str] | None = None) -> str | None:
+    """The key to ask a server with: the first line of `file`, or LIKEWISE_ADMIN_KEY; or none.
+
+    Raises:
+        SettingsError: the file can't be read, or has no key.
+    """
+    env = os.environ if environment is None else environment
+    if file is None:
+        return env.get("LIKEWISE_ADMIN_KEY") or None
+    try:
+        key = file.read_text(encoding="utf-8").strip().partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as refused:
+        raise SettingsError(f"{file}: the key can't be read: {refused}", param="key_file") from None
+    if not key:
+        raise SettingsError(f"{file} has no key", param="key_file")
+    return key
 
 
 def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:
@@ -120,7 +197,11 @@ def source(written: str, folder: Path) -> str:
     scheme, colon, path = written.partition(":")
     if scheme != "sqlite" or not path:
         return written
-    return f"{scheme}{colon}{(folder / Path(path).expanduser()).resolve()}"
+    return f"{scheme}{colon}{_below(folder, path)}"
+
+
+def _below(folder: Path, path: str) -> Path:
+    return (folder / Path(path).expanduser()).resolve()
 
 
 def databases(given: Path | None, config: Path, *, fallback: Path) -> list[Path]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from likewise.base.durations import FOREVER, seconds
+from likewise.base.errors import SettingsError
 from likewise.base.precision import Precision
 from likewise.cli import launch, resolve
 from likewise.cli.options import model_options
@@ -46,6 +48,33 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     metavar="SECONDS",
     help="Go on taking connections for so long after a signal to stop, while /ready says no.",
 )
+@click.option("--lazy", is_flag=True, help="Load each MODEL at its first use, not at the start.")
+@click.option(
+    "--keep-alive",
+    default=FOREVER,
+    show_default=True,
+    metavar="TIME",
+    help="How long a model stays in memory when nobody asks for it: 5m, 1h30m, 0, forever.",
+)
+@click.option(
+    "--memory-budget",
+    type=click.IntRange(1),
+    metavar="MIB",
+    help="MiB that the weights of all loaded models may take; default: no limit.",
+)
+@click.option(
+    "--models-dir",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Serve the models in this folder, as they come, change and go.",
+)
+@click.option(
+    "--alias",
+    "aliases",
+    multiple=True,
+    metavar="NAME=MODEL",
+    help="One more name for a model.",
+)
 @model_options
 def serve(
     models: tuple[str, ...],
@@ -54,6 +83,11 @@ def serve(
     databases: tuple[Path, ...],
     allowed_hosts: tuple[str, ...],
     drain_s: float,
+    lazy: bool,
+    keep_alive: str,
+    memory_budget: int | None,
+    models_dir: Path | None,
+    aliases: tuple[str, ...],
     precision: Precision | None,
     threads: int | None,
     engine: str | None,
@@ -76,5 +110,19 @@ def serve(
             allowed_hosts=allowed_hosts,
             drain_s=drain_s,
             otlp_endpoint=resolve.otlp_endpoint(),
+            keeping=resolve.Keeping(
+                is_lazy=lazy,
+                keep_alive_s=seconds(keep_alive, what="--keep-alive"),
+                memory_budget=None if memory_budget is None else memory_budget * 2**20,
+                models_dir=models_dir,
+                aliases=tuple(_alias(each) for each in aliases),
+            ),
         )
     )
+
+
+def _alias(written: str) -> tuple[str, str]:
+    alias, _, model = written.partition("=")
+    if not alias or not model:
+        raise SettingsError(f"--alias is {written!r}; write NAME=MODEL", param="alias")
+    return alias, model

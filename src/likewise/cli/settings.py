@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from likewise.base.durations import FOREVER, seconds
 from likewise.base.errors import SettingsError
 from likewise.base.names import nearest
 from likewise.base.precision import Precision
@@ -38,6 +39,31 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp_endpoint: str | None = None
     """Where traces are sent, as OTLP over HTTP, such as `http://127.0.0.1:4318`; nowhere when not
     given."""
+    queue_timeout_ms: int | None = None
+    """How long a request may wait and be computed, in milliseconds, where it doesn't say itself
+    (`X-Likewise-Timeout-Ms`); without limit when not given."""
+    load: Literal["start", "first-use"] = "start"
+    """When the models named here are loaded: before the first request is answered, or by it. Those
+    that bindings use are always loaded at the start."""
+    keep_alive: str = FOREVER
+    """How long a model stays in memory when nobody asks for it: `5m`, `1h30m`, `0`, `forever`."""
+    memory_budget_mib: int | None = None
+    """MiB that the weights of all loaded models may take; the one used longest ago makes room for
+    another. No limit when not given."""
+    default_model: str | None = None
+    """The model of requests that name none; without it, the only one."""
+    aliases: dict[str, str] = {}
+    """More names for models: `[server.aliases]`, a line such as
+    `"text-embedding-3-small" = "all-MiniLM-L6-v2"`."""
+    models_dir: str | None = None
+    """A folder of model folders, which is watched: what lies in it is served under the folder's
+    name, loaded at its first use, and loaded anew when its files change."""
+    models_dir_every_s: float = 2.0
+    """Seconds between two looks at `models_dir`."""
+    vector_cache: str = "off"
+    """Whether vectors of texts are kept: `off`, `memory`, or the path of a SQLite file."""
+    vector_cache_mib: int = 256
+    """MiB that kept vectors may take."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +179,7 @@ def _check_values(settings: Settings, where: str) -> None:
         raise SettingsError(f"{where}: server.max_body_mib must be at least 1")
     if settings.server.drain_s < 0:
         raise SettingsError(f"{where}: server.drain_s can't be less than 0", param="drain_s")
+    _check_keeping(settings.server, where)
     if settings.model.threads is not None and settings.model.threads < 1:
         raise SettingsError(f"{where}: model.threads must be at least 1", param="threads")
     require_engine(settings.model.engine, where)
@@ -161,6 +188,19 @@ def _check_values(settings: Settings, where: str) -> None:
         if binding.name in names:
             raise SettingsError(f"{where}: two bindings are called {binding.name!r}", param="name")
         names.add(binding.name)
+
+
+def _check_keeping(server: ServerSettings, where: str) -> None:
+    seconds(server.keep_alive, what=f"{where}: server.keep_alive")
+    least = {
+        "queue_timeout_ms": (server.queue_timeout_ms, 1),
+        "memory_budget_mib": (server.memory_budget_mib, 1),
+        "models_dir_every_s": (server.models_dir_every_s, 0.1),
+        "vector_cache_mib": (server.vector_cache_mib, 1),
+    }
+    for name, (value, bound) in least.items():
+        if value is not None and not value >= bound:
+            raise SettingsError(f"{where}: server.{name} must be at least {bound}", param=name)
 
 
 def require_engine(name: str | None, where: str) -> None:

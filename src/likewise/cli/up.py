@@ -44,5 +44,6 @@ def up(
             max_body_mib=server.max_body_mib,
             drain_s=server.drain_s,
             otlp_endpoint=resolve.otlp_endpoint(server),
+            keeping=resolve.keeping(server, folder=config_path.parent),
         )
     )

@@ -156,7 +156,9 @@ class _Remembered:
             return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            replace_json(self._path, self._known)
+            # Copies of folders that were loaded come and go.
+            there = {path: entry for path, entry in self._known.items() if Path(path).exists()}
+            replace_json(self._path, there)
         except OSError as broken:
             _log.info(fields("digest cache not written", path=self._path, why=broken))
 

@@ -23,8 +23,10 @@ __all__ = [
     "Progress",
     "cached_models",
     "finder",
+    "is_model_folder",
     "list_models",
     "locate",
+    "named",
     "remove_models",
 ]
 
@@ -142,6 +144,26 @@ def locate(
     return found
 
 
+def named(name: str) -> str:
+    """The full name of the model called `name`: a folder's own, or the table's, or `name` itself.
+
+    Nothing is looked for beyond this disk.
+
+    Raises:
+        ModelNotFound: it has the form of a path, and no model lies there.
+    """
+    own = _as_folder(name)
+    if own is not None:
+        return own.name
+    entry = known(name)
+    return entry.name if entry else name
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a model lies in the folder `path`, as far as its files' names tell."""
+    return path.is_dir() and any((path / mark).is_file() for mark in _MODEL_MARKS)
+
+
 def list_models(cache: Path, *, deep: bool = False) -> list[CachedModel]:
     """The models in the cache, newest first; with `deep`, every file is read and compared.
 
@@ -206,7 +228,7 @@ def remove_models(models: Sequence[CachedModel], *, cache: Path) -> None:
 
 def _as_folder(name: str) -> Located | None:
     path = Path(name).expanduser()
-    if path.is_dir() and any((path / mark).is_file() for mark in _MODEL_MARKS):
+    if is_model_folder(path):
         path = path.resolve()
         return Located(path, path.name, "folder", None)
     if not name or path.is_absolute() or name.startswith((".", "~")) or name.endswith(os.sep):

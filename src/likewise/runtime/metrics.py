@@ -126,6 +126,35 @@ SELFCHECK = Gauge(
     registry=REGISTRY,
 )
 
+MODEL_LOADS = Counter(
+    "likewise_model_loads",
+    "Loads of models by how they ended: loaded, reloaded, failed, refused.",
+    ("model", "outcome"),
+    registry=REGISTRY,
+)
+MODEL_UNLOADS = Counter(
+    "likewise_model_unloads",
+    "Models unloaded, by why: idle, memory, asked, replaced, removed, gone, stopping.",
+    ("model", "reason"),
+    registry=REGISTRY,
+)
+MODEL_LOAD_SECONDS = Histogram(
+    "likewise_model_load_seconds",
+    "Time to load a model, with looking for it.",
+    ("model",),
+    buckets=(0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500),
+    registry=REGISTRY,
+)
+MODEL_RESIDENT_BYTES = Gauge(
+    "likewise_model_resident_bytes",
+    "Weights of a model's generations that are in memory, as they are run.",
+    ("model",),
+    registry=REGISTRY,
+)
+MODELS_LOADED = Gauge(
+    "likewise_models_loaded", "Models that would answer at once.", registry=REGISTRY
+)
+
 
 class Live:
     """What waits in every lane of every loaded model, read when scraped."""

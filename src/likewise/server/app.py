@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
 from likewise.server import (
+    admin,
     cohere,
     ollama,
     openai,
@@ -51,6 +52,7 @@ ROOMS = (
     cohere,
     rerank,
     vllm,
+    admin,
     search,
     ops,
     page,

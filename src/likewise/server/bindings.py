@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from likewise.base.spec import BindingSpec
     from likewise.base.types import Kind, Result, Vectors
     from likewise.runtime.service import Service
+    from likewise.runtime.standing import Standing
     from likewise.stores.bindings import BindingRecord
 
 _log = logger("server.bindings")
@@ -36,7 +37,7 @@ _RETRY_S = 1.0
 class Asking:
     """The model, for queries: in the lane of those who wait for an answer."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service | Standing) -> None:
         self._service = service
 
     @property
@@ -49,7 +50,7 @@ class Asking:
         return self._service.embed(texts, kind=kind, lane="interactive")
 
 
-def splitter(service: Service, spec: BindingSpec) -> Splitter:
+def splitter(service: Service | Standing, spec: BindingSpec) -> Splitter:
     """What cuts the binding's texts into passages.
 
     Raises:
@@ -65,7 +66,7 @@ class LiveBinding:
         SpaceMismatch: the binding's vectors are of another model or setting than `service`.
     """
 
-    def __init__(self, record: BindingRecord, service: Service) -> None:
+    def __init__(self, record: BindingRecord, service: Service | Standing) -> None:
         spec = record.spec
         self.name = spec.name
         self.table_name = spec.table

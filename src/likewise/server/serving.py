@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from likewise.base.clock import monotonic
-from likewise.base.errors import InputError, ModelNotFound
-from likewise.base.names import nearest
+from likewise.base.errors import InputError
+from likewise.runtime.naming import resolved, with_short_names
 from likewise.server.routing import dialect_of_scope
 from likewise.server.seen import Run
 
@@ -129,34 +129,6 @@ class _Loaded:
         return self._model.info()
 
 
-def resolved(
-    name: str | None, full_names: Sequence[str] | Mapping[str, Any], by_name: Mapping[str, str]
-) -> str:
-    """The full name that `name` stands for in `by_name`; raises as `Catalogue.resolve` does."""
-    served = ", ".join(full_names) or "none"
-    if name is None:
-        if len(full_names) != 1:
-            raise InputError(f"'model' is missing; served: {served}", param="model")
-        return next(iter(full_names))
-    full = by_name.get(name)
-    if full is None:
-        raise ModelNotFound(
-            f"the model {name!r} isn't served here{nearest(name, by_name)}; served: {served}",
-            param="model",
-        )
-    return full
-
-
-def with_short_names(names: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
-    """Each name to itself, and its part after the last `/` to it where no other has the same."""
-    by_name = {name: name for name in names}
-    shorts = [name.rpartition("/")[2] for name in names]
-    for full, short in zip(names, shorts, strict=True):
-        if shorts.count(short) == 1:
-            by_name.setdefault(short, full)
-    return by_name
-
-
 @contextlib.asynccontextmanager
 async def using(
     request: Request, name: str | None, *, keep_alive_s: float | None = None
@@ -177,13 +149,14 @@ async def using(
         leased = await waited(request, leasing)
     except BaseException:
         # It may still be granted, to nobody.
-        leasing.add_done_callback(_give_back)
+        leasing.add_done_callback(give_back)
         raise
     with leased as model:
         yield full, model
 
 
-def _give_back(leasing: Future[contextlib.AbstractContextManager[Model]]) -> None:
+def give_back(leasing: Future[contextlib.AbstractContextManager[Model]]) -> None:
+    """Leave what was granted, for who doesn't use it."""
     if not leasing.cancelled() and leasing.exception() is None:
         leasing.result().__exit__(None, None, None)
 

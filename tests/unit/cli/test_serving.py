@@ -19,6 +19,7 @@ import pytest
 
 from likewise.cli.launch import warn_if_open
 from likewise.server.listen import listen
+from tests.conformance.tiny import write_bert
 from tests.support import wait_until
 
 pytestmark = pytest.mark.model
@@ -58,6 +59,13 @@ class Process:
         with urllib.request.urlopen(self.url() + path, data, timeout=60) as answer:
             return json.load(answer)
 
+    def is_ready(self) -> bool:
+        try:
+            return bool(self.ask("/ready")["ready"])
+        except urllib.error.HTTPError as not_yet:
+            with not_yet:
+                return False
+
     def end(self, number: int = signal.SIGTERM) -> int:
         self.popen.send_signal(number)
         return self.popen.wait(60)
@@ -67,8 +75,8 @@ class Process:
 def start(tmp_path: Path, model_cache: Path, model_folder: Path) -> Iterator[Start]:
     begun: list[Process] = []
 
-    def start(*argv: str) -> Process:
-        environment = {"LIKEWISE_HOME": str(model_cache), "LIKEWISE_OFFLINE": "1"}
+    def start(*argv: str, home: Path = model_cache) -> Process:
+        environment = {"LIKEWISE_HOME": str(home), "LIKEWISE_OFFLINE": "1"}
         begun.append(Process(tmp_path, environment, *argv))
         return begun[-1]
 
@@ -156,7 +164,8 @@ def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: 
         encoding="utf-8",
     )
     server = start("up")
-    wait_until(lambda: server.ask("/ready")["ready"])
+
+    wait_until(server.is_ready)
 
     def state() -> dict[str, Any]:
         (found,) = server.ask("/bindings")["bindings"]
@@ -204,6 +213,141 @@ def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: 
     db.execute("ALTER TABLE pages RENAME COLUMN text TO body")
     wait_until(lambda: server.ask("/health")["status"] == "ok", what="the end of the drift")
 
+    db.close()
+    assert server.end() == 0
+    assert "Traceback" not in server.said
+
+
+def run(*argv: str, expect: int = 0, key: str = "") -> str:
+    """What another `likewise` says, on both its outputs."""
+    command = [sys.executable, "-m", "likewise", *argv]
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=os.environ | {"LIKEWISE_ADMIN_KEY": key},
+    )
+    assert done.returncode == expect, done.stdout
+    return done.stdout
+
+
+def test_models_come_and_go_while_it_runs(start: Start, tmp_path: Path) -> None:
+    write_bert(tmp_path / "models" / "tiny")
+    write_bert(tmp_path / "other", pooling="cls")
+    server = start(
+        "serve", "--lazy", "--port", "0", "all-MiniLM-L6-v2", "--models-dir", "models",
+        "--alias", "text-embedding-3-small=all-MiniLM-L6-v2", "--memory-budget", "200",
+    )  # fmt: skip
+    at = ("--url", server.url())
+    assert "(unloaded)" in server.said
+    assert "text-embedding-3-small" in run("models", "ps", *at)
+    asked = {"input": "a", "model": "text-embedding-3-small"}
+    assert len(server.ask("/v1/embeddings", asked)["data"][0]["embedding"]) == 384
+    said = run("models", "reload", "all-MiniLM-L6-v2", *at)
+    assert "is reloaded, generation 2" in said
+    said = run("models", "load", f"{tmp_path}/other", "--alias", "o", "--keep-alive", "5m", *at)
+    assert "other is loaded" in said
+    assert len(server.ask("/v1/embeddings", {"input": "w1", "model": "o"})["data"]) == 1
+    assert len(server.ask("/v1/embeddings", {"input": "w1", "model": "tiny"})["data"]) == 1
+    listed = json.loads(run("models", "ps", "--json", *at))["models"]
+    assert [each["state"] for each in listed] == ["loaded"] * 3
+    assert "is unloaded" in run("models", "unload", "o", *at)
+    assert "wasn't loaded" in run("models", "unload", "o", *at)
+    assert "small stands for other" in run("models", "alias", "small", "o", *at)
+    assert "no alias any more" in run("models", "alias", "small", *at)
+    assert "isn't served here" in run("models", "reload", "none", *at, expect=2)
+    write_bert(tmp_path / "models" / "late")
+
+    def there() -> bool:
+        return any(each["id"] == "late" for each in server.ask("/v1/models")["data"])
+
+    wait_until(there, what="the model that came later")
+    assert server.end() == 0
+    assert "Traceback" not in server.said
+
+
+def test_a_signal_while_a_model_is_loaded(start: Start) -> None:
+    server = start("serve", "--lazy", "--port", "0")
+    answers: list[Any] = []
+    asked = {"input": "a"}
+    server.url()
+    asking = threading.Thread(target=lambda: answers.append(server.ask("/v1/embeddings", asked)))
+    asking.start()
+    wait_until(lambda: server.ask("/admin/models")["models"][0]["state"] != "unloaded")
+    assert server.end() == 0
+    asking.join()
+    assert len(answers[0]["data"]) == 1
+    assert "Traceback" not in server.said
+
+
+def test_a_signal_during_the_start_leaves_nothing_behind(start: Start, tmp_path: Path) -> None:
+    from shutil import copytree
+
+    home = tmp_path / "home"
+    copytree(write_bert(tmp_path / "tiny"), tmp_path / "big")
+    with (tmp_path / "big" / "filling").open("wb") as file:
+        file.truncate(1 << 31)
+    server = start("serve", "big", "--port", "0", home=home)
+    wait_until(lambda: list(home.glob(".loading-*")), what="the copy")
+    assert server.end() == 130
+    assert list(home.glob(".loading-*")) == []
+    assert "interrupted" in server.said
+    assert "Traceback" not in server.said
+
+
+def test_the_default_model_and_what_cant_be_one(start: Start, tmp_path: Path) -> None:
+    write_bert(tmp_path / "one")
+    write_bert(tmp_path / "two")
+    head = "[server]\nport = 0\nmodels = ['./one', './two']\nload = 'first-use'\n"
+    config = tmp_path / "likewise.toml"
+    for more, words in (
+        ("default_model = 'three'", "server.default_model: the model 'three' isn't served"),
+        ("aliases = {x = 'three'}", "server.aliases: the model 'three' isn't served"),
+        ("models_dir = 'none'", "none isn't a folder"),
+        ("keep_alive = 'soon'", "server.keep_alive is 'soon'"),
+        ("memory_budget_mib = 0", "server.memory_budget_mib must be at least 1"),
+        ("load = 'later'", "server.load"),
+    ):
+        config.write_text(head.replace("load = 'first-use'\n", "") + more, encoding="utf-8")
+        server = start("up")
+        assert server.popen.wait(60) == 2, server.said
+        assert words in server.said
+    config.write_text(head + "default_model = 'two'\naliases = {x = 'one'}", encoding="utf-8")
+    server = start("up")
+    assert server.ask("/v1/embeddings", {"input": "w1"})["model"] == "two"
+    assert server.ask("/v1/embeddings", {"input": "w1", "model": "x"})["model"] == "one"
+    assert server.end() == 0
+
+
+def test_a_bound_model_is_reloaded_under_its_binding(start: Start, tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "tiny", max_position_embeddings=256)
+    db = apsw.Connection(str(tmp_path / "app.db"))
+    db.set_busy_timeout(5000)
+    db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, body TEXT)")
+    db.execute("INSERT INTO pages (body) VALUES ('w1 w2')")
+    (tmp_path / "likewise.toml").write_text(
+        "[server]\nport = 0\nkeep_alive = '0'\n[[binding]]\nname = 'pages'\nmodel = './tiny'\n"
+        "source = 'sqlite:app.db'\ntable = 'pages'\ntext = '{body}'\n",
+        encoding="utf-8",
+    )
+    server = start("up")
+
+    def current() -> int:
+        count: int = server.ask("/bindings")["bindings"][0]["current"]
+        return count
+
+    wait_until(lambda: current() == 1)
+    at = ("--url", server.url())
+    assert "is reloaded" in run("models", "reload", "tiny", *at)
+    db.execute("INSERT INTO pages (body) VALUES ('w3 w4')")
+    wait_until(lambda: current() == 2, what="the row after the reload")
+    write_bert(folder, pooling="cls", max_position_embeddings=256)
+    said = run("models", "reload", "tiny", *at, expect=2)
+    assert "the binding pages holds its vectors" in said
+    assert "pinned by the binding pages" in run("models", "unload", "tiny", *at, expect=2)
+    assert server.ask("/search", {"q": "w1 w2", "k": 1})["results"][0]["key"] == [1]
     db.close()
     assert server.end() == 0
     assert "Traceback" not in server.said

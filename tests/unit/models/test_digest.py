@@ -77,3 +77,14 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     folder, cache = write_bert(tmp_path / "model"), tmp_path / "cache"
     cache.write_text("a file where the folder should be")
     assert digest(folder, cache) == digest(folder)
+
+
+def test_files_that_are_gone_are_forgotten(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for name in ("one", "two", "three"):
+        folder = write_bert(tmp_path / name)
+        digest(folder, cache)
+        shutil.rmtree(folder)
+    digest(write_bert(tmp_path / "four"), cache)
+    known = json.loads((cache / "digests.json").read_text())
+    assert [Path(path).parent.name for path in known] == ["four"]

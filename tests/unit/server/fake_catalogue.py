@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.errors import AdminError
 from likewise.models.locate import Fetching
-from likewise.server.serving import resolved, with_short_names
+from likewise.runtime.naming import resolved, with_short_names
 from tests.unit.server.fakes import FakeModel
 
 if TYPE_CHECKING:

@@ -1,0 +1,175 @@
+"""The models of a server: settings become a registry, with what is loaded at the start."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from likewise.base.errors import AdminError, ModelNotFound, SettingsError
+from likewise.base.names import resolve
+from likewise.base.spec import DEFAULT_MODEL
+from likewise.cli import loading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from likewise.cli.resolve import Keeping, Place
+    from likewise.runtime.cache import VectorCache
+    from likewise.runtime.registry import Registry
+    from likewise.runtime.standing import Standing
+
+CACHES = {
+    "memory": "likewise.runtime.cache:MemoryCache",
+    "file": "likewise.runtime.cache_file:SqliteCache",
+}
+"""Where vectors may be kept; a path means `file`."""
+
+
+@contextlib.contextmanager
+def opened(place: Place, keeping: Keeping) -> Iterator[Catalogued]:
+    """The models of a server, none of them yet; closed with the block.
+
+    Raises:
+        SettingsError: the cache of vectors can't be had.
+    """
+    from likewise.runtime.making import Options
+    from likewise.runtime.registry import Registry
+
+    with contextlib.ExitStack() as cleanup:
+        kept = vector_cache(keeping.vector_cache, keeping.vector_cache_bytes)
+        if kept is not None:
+            cleanup.callback(kept.close)
+        registry = Registry(
+            Options(
+                cache=place.cache,
+                offline=place.offline,
+                precision=place.precision,
+                threads=place.threads,
+                engine=place.engine,
+                keep_alive_s=keeping.keep_alive_s,
+                memory_budget=keeping.memory_budget,
+                default=keeping.default_model,
+                kept=kept,
+            )
+        )
+        cleanup.callback(registry.close)
+        yield Catalogued(registry, place, keeping, cleanup)
+
+
+def vector_cache(setting: str, most_bytes: int) -> VectorCache | None:
+    """What keeps vectors: nothing for `off`, else memory or the SQLite file at that path.
+
+    Raises:
+        DatabaseError: the file can't be used.
+    """
+    if setting == "off":
+        return None
+    if setting == "memory":
+        made: VectorCache = resolve("memory", CACHES, what="vector cache")(most_bytes)
+        return made
+    made = resolve("file", CACHES, what="vector cache")(Path(setting), most_bytes)
+    return made
+
+
+class Catalogued:
+    """A registry, and who puts models into it before the first request."""
+
+    def __init__(
+        self, registry: Registry, place: Place, keeping: Keeping, cleanup: contextlib.ExitStack
+    ) -> None:
+        """What has to be stopped goes to `cleanup`."""
+        self.registry = registry
+        self._place = place
+        self._keeping = keeping
+        self._cleanup = cleanup
+        self._folders: dict[str, Path | None] = {}
+
+    def bound(self, name: str, binding: str) -> Standing:
+        """The model called `name`, loaded and kept, because `binding` uses it.
+
+        Raises:
+            ModelError: it can't be found or isn't supported.
+            LikewiseError: it can't be loaded.
+        """
+        from likewise.runtime.standing import Standing
+
+        full = self._add(name)
+        self.registry.pin(full, binding)
+        self._load(full)
+        return Standing(self.registry, full)
+
+    def serve(self, name: str | None) -> None:
+        """Have the model called `name`, the default one when None; loaded unless that may wait.
+
+        Raises:
+            ModelError: it can't be found or isn't supported.
+            LikewiseError: it can't be loaded.
+        """
+        if self._keeping.is_lazy:
+            self._add_unseen(name or DEFAULT_MODEL)
+        else:
+            self._load(self._add(name or DEFAULT_MODEL))
+
+    def start(self) -> None:
+        """Watch the folder, set the aliases; all models are named by now.
+
+        Raises:
+            SettingsError: an alias or the default stands for no model that is served.
+        """
+        keeping, registry = self._keeping, self.registry
+        if keeping.models_dir is not None:
+            from likewise.runtime.watch import Watch
+
+            if not keeping.models_dir.is_dir():
+                raise SettingsError(f"{keeping.models_dir} isn't a folder", param="models_dir")
+            watch = Watch(registry, keeping.models_dir, every_s=keeping.models_dir_every_s)
+            self._cleanup.callback(watch.stop)
+            watch.start()
+        with _in_settings("aliases"):
+            for alias, name in keeping.aliases:
+                registry.alias(alias, name)
+        with _in_settings("default_model"):
+            if keeping.default_model is not None:
+                registry.resolve(None)
+
+    def _load(self, full: str) -> None:
+        # It is only to be there: nobody holds it.
+        self.registry.load(full).result().__exit__(None, None, None)
+
+    def _add(self, name: str) -> str:
+        located = loading.find(name, self._place)
+        return self._enter(located.name, name, located.folder)
+
+    def _add_unseen(self, name: str) -> None:
+        """Take it into the list; only what may still be fetched needn't be here."""
+        from likewise.models.locate import locate, named
+
+        full, folder = named(name), None
+        try:
+            folder = locate(name, cache=self._place.cache, offline=True).folder
+        except ModelNotFound:
+            if self._place.offline or "/" not in full:
+                raise
+        self._enter(full, name, folder)
+
+    def _enter(self, full: str, name: str, folder: Path | None) -> str:
+        """One model may be asked for by several names; two models can't have one."""
+        from likewise.runtime.making import Wanted
+
+        if self._folders.setdefault(full, folder) != folder:
+            raise SettingsError(
+                f"two models are called {full!r}: in {self._folders[full]} and in {folder}",
+                param="model",
+            )
+        if full not in {view.name for view in self.registry.models()}:
+            self.registry.add(full, Wanted(name))
+        return full
+
+
+@contextlib.contextmanager
+def _in_settings(key: str) -> Iterator[None]:
+    try:
+        yield
+    except (ModelNotFound, AdminError) as wrong:
+        raise SettingsError(f"server.{key}: {wrong}", param=key) from wrong
