@@ -12,9 +12,13 @@ from starlette.middleware import Middleware
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
 from likewise.server import openai, ops, page, search
+from likewise.server.access import Access
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
+from likewise.server.guard import Guard
+from likewise.server.limits import Limits
 from likewise.server.middleware import Counting, HostCheck
+from likewise.server.origins import Origins
 from likewise.server.serving import Fixed
 
 if TYPE_CHECKING:
@@ -35,18 +39,22 @@ def build(
     registry: CollectorRegistry | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     allowed_hosts: Collection[str] | None = None,
+    guard: Guard | None = None,
 ) -> Starlette:
     """The ASGI application; it neither starts nor stops what it is given.
 
-    `allowed_hosts` are the names a request may call the server by; None allows every name.
+    `allowed_hosts` are the names a request may call the server by; None allows every name. Without
+    a `guard` everybody is let in, within the usual limits.
     """
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Counter
 
     registry = registry or CollectorRegistry()
     routes = [*openai.routes(), *search.routes(), *ops.routes(), *page.routes()]
     middleware = [Middleware(Counting, registry=registry, routes=routes)]
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed=allowed_hosts))
+    guard = guard or Guard()
+    middleware += _guarding(guard, registry)
     app = Starlette(
         routes=routes,
         middleware=middleware,
@@ -57,6 +65,28 @@ def build(
     app.state.bindings = tuple(bindings)
     app.state.registry = registry
     app.state.max_body_bytes = max_body_bytes
+    app.state.guard = guard
+    app.state.keys = guard.keys
+    app.state.max_inputs = guard.max_inputs
+    app.state.body_timeout_s = guard.body_timeout_s
+    app.state.cut_off = Counter(
+        "likewise_http_cut_off",
+        "Connections that were ended, or not served, because of what came over them.",
+        ("reason",),
+        registry=registry,
+    )
     app.state.started_at = wall()
     ops.BindingStates(app.state.bindings).register(registry)
     return app
+
+
+def _guarding(guard: Guard, registry: CollectorRegistry) -> list[Middleware]:
+    """What stands before the routes, outermost first."""
+    has_keys = guard.keys is not None
+    around = [
+        Middleware(Limits, guard=guard),
+        Middleware(Origins, allowed=guard.cors_origins, has_keys=has_keys),
+    ]
+    if has_keys:
+        around.append(Middleware(Access, keys=guard.keys, registry=registry))
+    return around

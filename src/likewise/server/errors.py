@@ -167,7 +167,12 @@ async def on_likewise_error(request: Request, error: Exception) -> Response:
     return refusal_of(error).response(dialect_of_scope(request.scope))
 
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "body_too_large",
+}
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
-from likewise.base.log import fields, logger
+from likewise.base.log import fields, logger, without_values
 from likewise.server.errors import Refusal, internal_error
 from likewise.server.routing import dialect_of_scope
 from likewise.server.serving import Gone
@@ -70,10 +71,10 @@ class Counting:
         self._running.inc()
         try:
             await self._app(scope, receive, noting)
-        except Gone:
+        except (Gone, ClientDisconnect):
             pass
-        except Exception:  # noqa: BLE001 - the server's last resort: answer, log, go on
-            _log.exception(fields("bug", path=scope["path"]))
+        except Exception as bug:  # noqa: BLE001 - the server's last resort: answer, log, go on
+            _log.error("%s\n%s", fields("bug", route=self._route(scope)), without_values(bug))
             if status == CLIENT_GONE:
                 await internal_error(dialect_of_scope(scope))(scope, receive, noting)
         finally:
@@ -111,7 +112,7 @@ class HostCheck:
                     f"allow it with --allow-host or server.allowed_hosts"
                 )
                 refusal = Refusal(421, "invalid_request_error", message, "host_not_allowed")
-                await refusal.response()(scope, receive, send)
+                await refusal.response(dialect_of_scope(scope))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
