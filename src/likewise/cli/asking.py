@@ -18,8 +18,8 @@ class Refused(LikewiseError):
     code = "refused"
 
 
-def search(url: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """The answer of `POST /search` at `url`.
+def search(url: str, asked: dict[str, Any], *, key: str | None = None) -> dict[str, Any]:
+    """The answer of `POST /search` at `url`, where `key` lets us in.
 
     Raises:
         SettingsError: nothing answers there, or it isn't a likewise server.
@@ -28,9 +28,10 @@ def search(url: str, asked: dict[str, Any]) -> dict[str, Any]:
     address = url.rstrip("/") + "/search"
     if not address.startswith(("http://", "https://")):
         raise SettingsError(f"--url must begin with http:// or https://, not {url!r}", param="url")
-    request = urllib.request.Request(
-        address, json.dumps(asked).encode(), {"content-type": "application/json"}
-    )
+    headers = {"content-type": "application/json"}
+    if key is not None:
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(address, json.dumps(asked).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             answer = json.load(response)

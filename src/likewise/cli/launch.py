@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound
 from likewise.cli import loading, output
+from likewise.cli.guarding import Guarding, guard_of
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Launch:
     port: int = DEFAULT_PORT
     allowed_hosts: tuple[str, ...] = ()
     max_body_mib: int = 32
+    guarding: Guarding = Guarding()
+    """Who may ask, and how much."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +68,13 @@ def serve(
 
     Raises:
         AddressInUse: the port is taken; nothing was loaded.
+        SettingsError: the server can't be guarded as it should be; nothing was loaded.
         LikewiseError: a model or a binding can't be served.
     """
     from likewise.server.listen import address_of, listen
 
+    guard = guard_of(launch.guarding, launch.host)
     listener = listen(launch.host, launch.port)
-    warn_if_open(launch.host)
     server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(listener.close)
@@ -96,24 +99,13 @@ def serve(
             registry=REGISTRY,
             max_body_bytes=launch.max_body_mib * 2**20,
             allowed_hosts=hosts,
+            guard=guard,
         )
-        running = Running(address_of(listener), models.services, bindings)
+        url = address_of(listener, is_secure=guard.certificate is not None)
+        running = Running(url, models.services, bindings)
         if before is not None:
             before(running)
         run(app, listener, on_ready=lambda: (on_ready or announce)(running))
-
-
-def warn_if_open(host: str) -> None:
-    """Say that nobody is asked for a name or key, where others than this machine can call."""
-    try:
-        is_own = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_own = False
-    if not is_own:
-        output.warn(
-            f"{host} may be reached from other machines, and nothing here asks who they are: put "
-            f"a proxy that does in front of it, or use --host {DEFAULT_HOST}"
-        )
 
 
 def _import_server() -> None:

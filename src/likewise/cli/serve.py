@@ -8,6 +8,7 @@ import click
 
 from likewise.base.precision import Precision
 from likewise.cli import launch, resolve
+from likewise.cli.guarding import Guarding, guard_options
 from likewise.cli.options import model_options
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
@@ -37,6 +38,7 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     metavar="NAME",
     help="One more name that requests may call this server by.",
 )
+@guard_options
 @model_options
 def serve(
     models: tuple[str, ...],
@@ -44,6 +46,7 @@ def serve(
     port: int,
     databases: tuple[Path, ...],
     allowed_hosts: tuple[str, ...],
+    guard: Guarding,
     precision: Precision | None,
     threads: int | None,
     engine: str | None,
@@ -64,5 +67,6 @@ def serve(
             host=host,
             port=port,
             allowed_hosts=allowed_hosts,
+            guarding=guard,
         )
     )

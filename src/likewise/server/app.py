@@ -50,10 +50,13 @@ def build(
 
     registry = registry or CollectorRegistry()
     routes = [*openai.routes(), *search.routes(), *ops.routes(), *page.routes()]
-    middleware = [Middleware(Counting, registry=registry, routes=routes)]
+    guard = guard or Guard()
+    middleware = [
+        Middleware(Counting, registry=registry, routes=routes),
+        Middleware(Limits, guard=guard),
+    ]
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed=allowed_hosts))
-    guard = guard or Guard()
     middleware += _guarding(guard, registry)
     app = Starlette(
         routes=routes,
@@ -81,12 +84,9 @@ def build(
 
 
 def _guarding(guard: Guard, registry: CollectorRegistry) -> list[Middleware]:
-    """What stands before the routes, outermost first."""
+    """Who may ask, outermost first."""
     has_keys = guard.keys is not None
-    around = [
-        Middleware(Limits, guard=guard),
-        Middleware(Origins, allowed=guard.cors_origins, has_keys=has_keys),
-    ]
+    around = [Middleware(Origins, allowed=guard.cors_origins, has_keys=has_keys)]
     if has_keys:
         around.append(Middleware(Access, keys=guard.keys, registry=registry))
     return around

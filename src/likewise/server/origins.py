@@ -11,6 +11,7 @@ from starlette.responses import Response
 from likewise.base.errors import Forbidden
 from likewise.server.access import by_basic
 from likewise.server.errors import refusal_of
+from likewise.server.guard import ANY_ORIGIN
 from likewise.server.routing import dialect_of_scope
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-ANY = "*"
 _METHODS = "GET, HEAD, POST, DELETE"
 _REMEMBERED_S = "600"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -69,8 +69,8 @@ class Origins:
         """What `Access-Control-Allow-Origin` says to `origin`; None when it isn't on the list."""
         if origin is None:
             return None
-        if ANY in self._allowed:
-            return ANY
+        if ANY_ORIGIN in self._allowed:
+            return ANY_ORIGIN
         return origin if origin.lower() in self._allowed else None
 
     def _is_foreign(self, scope: Scope, headers: Headers, origin: str | None) -> bool:
@@ -84,7 +84,7 @@ class Origins:
 
 def _is_own(origin: str, host: str) -> bool:
     """Whether the page came from this server; a proxy before it may have spoken https."""
-    return origin.lower().rpartition("://")[2] == host.lower() != ""
+    return origin.lower().partition("://")[2] == host.lower() != ""
 
 
 def _is_preflight(scope: Scope, headers: Headers) -> bool:
@@ -111,4 +111,4 @@ def _show(headers: MutableHeaders, shown: str | None) -> None:
     headers.add_vary_header("Origin")
     if shown is not None:
         headers["access-control-allow-origin"] = shown
-        headers["access-control-expose-headers"] = ANY
+        headers["access-control-expose-headers"] = "*"
