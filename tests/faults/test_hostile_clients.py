@@ -1,4 +1,4 @@
-"""Clients that mean no good, over raw sockets: each gets one plain answer or none, and is cut off."""
+"""Clients that mean no good, over raw sockets: each gets one answer or none, and is cut off."""
 
 from __future__ import annotations
 
@@ -203,7 +203,9 @@ def test_what_stands_behind_the_body_is_no_header(served: Served) -> None:
 
 def test_requests_in_a_row_are_answered_in_their_order(served: Served) -> None:
     bodies = [b'{"input": "%s"}' % (b"x" * at) for at in range(1, 20)]
-    answer = served.talk(b"".join(post(body, close=False) for body in bodies[:-1]) + post(bodies[-1]))
+    answer = served.talk(
+        b"".join(post(body, close=False) for body in bodies[:-1]) + post(bodies[-1])
+    )
     assert statuses(answer) == [200] * len(bodies)
     assert [len(asked["inputs"][0]) for asked in served.model.asked] == list(range(1, 20))
 
@@ -418,9 +420,7 @@ def test_more_connections_than_there_may_be_are_refused_in_words(impatient: Serv
     wait_until(lambda: statuses(impatient.talk(post())) == [200], what="room for another one")
 
 
-def test_a_client_that_cuts_off_is_no_bug(
-    served: Served, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_that_cuts_off_is_no_bug(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     endings = {
         "in its body": post(GOOD, b"Content-Length: 1000"),

@@ -9,7 +9,6 @@ from typing import Any
 
 from likewise.base.errors import LikewiseError, MissingExtra, SettingsError
 
-
 _LONGEST_TYPO = 200
 
 

@@ -64,7 +64,7 @@ def of_file(server: ServerSettings, folder: Path, flags: Guarding) -> Guarding:
 
 
 def guard_options(command: F) -> F:
-    """`--keys`, `--no-auth`, `--cors-origin`, `--tls-cert`, `--tls-key`; the command gets `guard`."""
+    """Options that say who may ask; the command gets what they say as `guard`."""
 
     @functools.wraps(command)
     def guarded(
@@ -129,8 +129,8 @@ def guard_of(said: Guarding, host: str) -> Guard:
     _require_closed(host, has_keys=keys is not None, insecure=said.insecure)
     if keys is not None and certificate is None and not is_loopback(host):
         output.warn(
-            f"keys travel to {host} as they are: give --tls-cert and --tls-key, or put a proxy that "
-            f"speaks TLS in front"
+            f"keys travel to {host} as they are: give --tls-cert and --tls-key, or put a proxy "
+            f"that speaks TLS in front"
         )
     return Guard(
         keys=keys,

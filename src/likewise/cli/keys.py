@@ -58,7 +58,9 @@ def _file_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--tokens-per-minute", type=click.IntRange(1), metavar="N", help="More are answered 429."
 )
-@click.option("--expires", metavar="TIME", help="It ends after 30m, 12h, 90d, 4w... Default: never.")
+@click.option(
+    "--expires", metavar="TIME", help="It ends after 30m, 12h, 90d, 4w... Default: never."
+)
 @_file_options
 def add(
     name: str,

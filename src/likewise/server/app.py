@@ -85,8 +85,8 @@ def build(
 
 def _guarding(guard: Guard, registry: CollectorRegistry) -> list[Middleware]:
     """Who may ask, outermost first."""
-    has_keys = guard.keys is not None
-    around = [Middleware(Origins, allowed=guard.cors_origins, has_keys=has_keys)]
-    if has_keys:
-        around.append(Middleware(Access, keys=guard.keys, registry=registry))
-    return around
+    keys = guard.keys
+    origins = Middleware(Origins, allowed=guard.cors_origins, has_keys=keys is not None)
+    return (
+        [origins] if keys is None else [origins, Middleware(Access, keys=keys, registry=registry)]
+    )

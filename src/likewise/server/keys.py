@@ -142,7 +142,7 @@ def change(path: Path, edit: Callable[[KeyFile], KeyFile]) -> None:
 
 @contextlib.contextmanager
 def _created(new: Path, path: Path) -> Iterator[IO[bytes]]:
-    """The file at `new`, which nobody else has; taken away again when what is done with it fails."""
+    """A new file at `new`, which nobody else has; taken away again when its use fails."""
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as taken:

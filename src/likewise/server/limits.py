@@ -42,9 +42,7 @@ class Limits:
         if url > guard.max_url_bytes:
             return _no(414, "uri_too_long", f"the URL is longer than {guard.max_url_bytes} bytes")
         if len(scope["headers"]) > guard.max_headers:
-            return _no(
-                431, "headers_too_large", f"there are more than {guard.max_headers} headers"
-            )
+            return _no(431, "headers_too_large", f"there are more than {guard.max_headers} headers")
         if size > guard.max_header_bytes:
             return _no(
                 431,

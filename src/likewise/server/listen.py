@@ -1,4 +1,4 @@
-"""Socket and certificate: tried before anything slow is done, so that what's wrong is said at once."""
+"""Socket and certificate: tried before anything slow is done, so that trouble is said at once."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Spoken(Route):
 
 
 def dialect_of_scope(scope: Scope) -> str:
-    """The dialect that a request's handler or route noted; before either was reached, its path's."""
+    """The dialect that a request's handler or route noted; before either has, its path's."""
     noted = scope.get("likewise", {}).get("dialect")
     if noted is not None:
         return str(noted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -139,7 +139,7 @@ class Wire(HttpToolsProtocol):
             if not cycle.disconnected:
                 await app(scope, receive, send)
 
-        super()._start_asgi_task(cycle, unless_refused)
+        super()._start_asgi_task(cycle, cast("Any", unless_refused))
 
     def _read_on(self, rest: bytes) -> None:
         """Read a request that asked for another protocol as if it hadn't, and the last one here.
@@ -206,7 +206,7 @@ class Wire(HttpToolsProtocol):
                 cycle.keep_alive = False
         elif self.pipeline:
             cycle.keep_alive = False
-            self.pipeline[0] = (cycle, refusal.response())
+            self.pipeline[0] = (cycle, cast("Any", refusal.response()))
         elif cycle.response_complete:
             self._end(None, reason)
         elif cycle.response_started:

@@ -100,7 +100,16 @@ def test_others_are_not(client: TestClient, model: FakeModel, headers: dict[str,
 
 
 PATHS = sorted({r.path for r in build({"m": FakeModel()}).routes if isinstance(r, Route)})
-MADE_UP = ("/nothing", "/health/", "/health//", "/%2fhealth", "/HEALTH", "/v1", "/docs", "/openapi.json")
+MADE_UP = (
+    "/nothing",
+    "/health/",
+    "/health//",
+    "/%2fhealth",
+    "/HEALTH",
+    "/v1",
+    "/docs",
+    "/openapi.json",
+)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "FOO")
 
 
@@ -148,9 +157,7 @@ def test_who_asks_is_in_the_scope(tmp_path: Path) -> None:
         seen.append(scope["state"]["caller"])
         await Response()(scope, receive, send)
 
-    guarded = access.Access(
-        app, ring(tmp_path / "keys.jsonl", lane="bulk"), CollectorRegistry()
-    )
+    guarded = access.Access(app, ring(tmp_path / "keys.jsonl", lane="bulk"), CollectorRegistry())
     for key in (KEY, ADMIN):
         TestClient(guarded).get("/", headers={"api-key": key})
     assert seen == [
@@ -184,7 +191,9 @@ def test_an_expired_key_is_refused_as_such(tmp_path: Path, model: FakeModel) -> 
 class Clocked:
     """A guarded application whose time stands still until it is moved."""
 
-    def __init__(self, path: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch, **limits: int):
+    def __init__(
+        self, path: Path, model: FakeModel, monkeypatch: pytest.MonkeyPatch, **limits: int
+    ):
         self.now = 0.0
         original = access.Access.__init__
 

@@ -2,8 +2,8 @@
 
 import base64
 from pathlib import Path
+from typing import Any
 
-import httpx
 import pytest
 from starlette.testclient import TestClient
 
@@ -29,7 +29,7 @@ def client(path: Path | None = None, *origins: str) -> TestClient:
     )
 
 
-def ask(client: TestClient, **headers: str) -> httpx.Response:
+def ask(client: TestClient, **headers: str) -> Any:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post("/v1/embeddings", json=BODY, headers=named)
 
