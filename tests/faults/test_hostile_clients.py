@@ -231,6 +231,14 @@ def test_a_refusal_is_not_followed_by_another_one_for_the_same_request(served: S
     assert statuses(answer) == [404], answer
 
 
+def test_what_was_refused_is_not_carried_out_as_well(served: Served) -> None:
+    """The parser finds fault with this one's framing only behind the whole head."""
+    head = b"GET /search?q=a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n"
+    assert statuses(served.talk(head)) == [400]
+    served.answers_still()
+    assert not any("/search" in labels for labels in served.counted("likewise_http_requests_total"))
+
+
 def test_an_error_in_a_later_requests_body_doesnt_overtake_the_first_answer(
     served: Served,
 ) -> None:
@@ -390,6 +398,9 @@ def test_a_slow_client_is_cut_off(
         else:
             pytest.fail("it is still connected")
     assert statuses(answer) == expected, answer
+    if beginning.startswith(b"POST") and expected == [408]:
+        # The handler's own words, in its dialect's shape, long before the connection gives up.
+        assert b"the body didn't come within 0.3 s" in answer
     impatient.answers_still()
 
 

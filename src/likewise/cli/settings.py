@@ -45,7 +45,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_key: str | None = None
     """PEM file of the certificate's private key, without a passphrase."""
     max_batch_inputs: int = 2048
-    """Most inputs in one request."""
+    """Most inputs in one request; OpenAI's dialect never takes more than 2,048."""
     max_connections: int = 1000
     """Most connections at a time."""
     body_timeout_s: float = 60

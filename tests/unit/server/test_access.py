@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from likewise.runtime import metrics
-from likewise.server import access, keys
+from likewise.server import access
 from likewise.server.app import build
 from likewise.server.guard import Guard
 from likewise.server.keys import Key, KeyFile, KeyRing, change, hash_of, moment
@@ -291,8 +291,10 @@ def test_a_long_url(model: FakeModel) -> None:
     assert client.get("/search?q=" + "x" * 20_000).json()["error"]["code"] == "uri_too_long"
 
 
-def test_the_settings_reach_the_handlers() -> None:
-    app = build({"m": FakeModel()}, guard=Guard(max_inputs=7, body_timeout_s=3))
-    assert app.state.max_inputs == 7
-    assert app.state.body_timeout_s == 3
-    assert keys.LONGEST_KEY == 512
+def test_more_inputs_than_one_request_may_have(model: FakeModel) -> None:
+    client = TestClient(build({"m": model}, guard=Guard(max_inputs=3)))
+    assert client.post("/v1/embeddings", json={"input": ["a"] * 3}).status_code == 200
+    refused = client.post("/v1/embeddings", json={"input": ["a"] * 4})
+    assert refused.status_code == 400
+    assert "4 inputs in one request; the most is 3" in refused.text
+    assert len(model.asked) == 1
