@@ -91,11 +91,29 @@ test: setup lint
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt -e '.[bench]'
 	@touch $@
 
+# infinity wants a transformers of its own time.
+.venv-infinity/.stamp: $(STAMPS)/venv constraints-test.txt
+	@echo "installing infinity, which bench/serve.py compares with (several minutes)"
+	@$(BIN)/python -m venv .venv-infinity
+	@.venv-infinity/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt torch
+	@.venv-infinity/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt \
+	  'infinity-emb[server,torch]==0.0.78' 'transformers<4.49' 'optimum<2' 'click<8.2'
+	@touch $@
+
+.PHONY: bench-serve
+bench-serve: .venv-bench/.stamp .venv-infinity/.stamp
+	@.venv-bench/bin/python bench/serve.py
+
+# Ten minutes of mixed load on a server, and an orderly end.
+.PHONY: soak
+soak: $(STAMPS)/test
+	@$(BIN)/python bench/soak.py
+
 .PHONY: bench
 bench: .venv-bench/.stamp
-	@for program in bench/[a-z]*.py; do echo "== $$program"; .venv-bench/bin/python "$$program"; done
+	@for program in $$(ls bench/[a-z]*.py | grep -v soak.py); do echo "== $$program"; .venv-bench/bin/python "$$program"; done
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venv-bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
+	rm -rf .venv .venv-bench .venv-infinity .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

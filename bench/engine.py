@@ -53,10 +53,12 @@ def sentence_transformers(folder: Path, kind: str) -> Embed:
 
         options["model_kwargs"] = {"torch_dtype": torch.bfloat16}
     elif kind != "torch f32":
-        backend = {"OpenVINO": "openvino", "ONNX": "onnx"}[kind]
+        backend = "onnx" if kind == "ONNX" else "openvino"
         options |= {"backend": backend, "model_kwargs": {"export": True}}
         if backend == "onnx":
             options["model_kwargs"]["provider"] = "CPUExecutionProvider"
+        elif kind == "OpenVINO f32":
+            options["model_kwargs"]["ov_config"] = {"INFERENCE_PRECISION_HINT": "f32"}
     model = SentenceTransformer(str(folder), **options)
     return lambda texts: model.encode(texts, show_progress_bar=False)
 

@@ -16,6 +16,7 @@ from likewise.engines.batch import PackedBatch
 from likewise.engines.static import StaticEngine
 from likewise.models.card import read_card
 from likewise.models.static_tokens import StaticTokenizer, tokenizer_for
+from likewise.models.tokenize import Cut
 from likewise.models.words import Words, reads_word_by_word
 from likewise.runtime.service import load
 from tests.conformance.tiny import WORDS, write_json
@@ -178,6 +179,15 @@ def test_what_was_cut_is_told_and_what_is_unknown_is_not(tmp_path: Path) -> None
     found = tokenizer.encode(texts)
     assert [one.truncated for one in found] == [False, True, False, True, True, False]
     assert [len(one.ids) for one in found] == [3, 3, 1, 1, 1, 1]
+
+
+def test_ids_that_are_complete_get_no_prompt(tmp_path: Path) -> None:
+    save_model2vec(tmp_path / "model")
+    tokenizer = tokenizer_for(read_card(tmp_path / "model"))
+    (with_prompt,) = tokenizer.encode_ids([[6]], prompt="w0 w1 ")
+    assert with_prompt.ids.tolist() == [4, 5, 6]
+    (as_given,) = tokenizer.encode_ids([[6]], prompt="w0 w1 ", cut=Cut(special=False))
+    assert as_given.ids.tolist() == [6]
 
 
 def test_a_lone_surrogate_is_named(tmp_path: Path) -> None:

@@ -1,43 +1,25 @@
 """OpenAI's own client against a real server with the real model."""
 
-import threading
+import asyncio
+import json
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openai
 import pytest
 
-from likewise.runtime import service
 from likewise.runtime.service import Service
-from likewise.server.app import LOOPBACK_HOSTS, build
-from likewise.server.listen import address_of, listen
-from likewise.server.run import server
+from likewise.vectors.quantize import binary
 
 pytestmark = pytest.mark.model
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 @pytest.fixture(scope="module")
-def model(model_folder: Path) -> Iterator[Service]:
-    loaded = service.load(model_folder, name=NAME, precision="f32")
-    yield loaded
-    loaded.close()
-
-
-@pytest.fixture(scope="module")
-def client(model: Service) -> Iterator[openai.OpenAI]:
-    listener = listen("127.0.0.1", 0)
-    running = server(build({NAME: model}, allowed_hosts=LOOPBACK_HOSTS))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    with openai.OpenAI(
-        base_url=f"{address_of(listener)}/v1", api_key="none", max_retries=0
-    ) as client:
+def client(base_url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", max_retries=0) as client:
         yield client
-    running.should_exit = True
-    thread.join()
-    listener.close()
 
 
 def test_the_clients_default_is_base64_and_gives_the_models_vectors(
@@ -122,6 +104,82 @@ def test_refusals_are_the_clients_own_exceptions(client: openai.OpenAI) -> None:
         client.embeddings.create(model=NAME, input=[[101, 99_999_999, 102]])
     with pytest.raises(openai.BadRequestError, match="token id"):
         client.embeddings.create(model=NAME, input=[[-1]])
+
+
+def test_the_asynchronous_client(base_url: str, model: Service) -> None:
+    async def ask() -> Any:
+        async with openai.AsyncOpenAI(
+            base_url=f"{base_url}/v1", api_key="none", max_retries=0
+        ) as client:
+            answers = [
+                client.embeddings.create(model=NAME, input=text) for text in ("one", "two", "three")
+            ]
+            found = await asyncio.gather(*answers)
+            with pytest.raises(openai.NotFoundError):
+                await client.embeddings.create(model="nothing", input="a")
+            return found
+
+    got = np.array([one.data[0].embedding for one in asyncio.run(ask())], np.float32)
+    np.testing.assert_allclose(got, model.embed(["one", "two", "three"]), atol=1e-5)
+
+
+def test_what_other_clients_send_goes_through_this_one(
+    client: openai.OpenAI, model: Service
+) -> None:
+    texts = ["a cat", "two dogs"]
+    floats = client.embeddings.create(
+        model=NAME,
+        input=texts,
+        extra_body={"task": "retrieval.query", "truncate_prompt_tokens": -1, "normalized": True},
+    )
+    got = np.array([each.embedding for each in floats.data], np.float32)
+    np.testing.assert_allclose(got, model.embed(texts, kind="query"), atol=1e-5)
+    bits = client.embeddings.create(
+        model=NAME, input=texts, encoding_format="float", extra_body={"embedding_type": "binary"}
+    )
+    want = binary(model.embed(texts))
+    np.testing.assert_array_equal([each.embedding for each in bits.data], want)
+    with pytest.raises(openai.BadRequestError, match="float32"):
+        client.embeddings.create(model=NAME, input=texts, extra_body={"embedding_type": "binary"})
+
+
+def test_texts_are_cut_where_it_is_asked(client: openai.OpenAI, model: Service) -> None:
+    words = "one two three four five six"
+    for side, kept in (("right", "one two three"), ("left", "four five six")):
+        extra = {"truncate_prompt_tokens": 5, "truncation_side": side}
+        raw = client.embeddings.with_raw_response.create(model=NAME, input=words, extra_body=extra)
+        assert raw.headers["x-likewise-truncated"] == "0"
+        got = np.array(raw.parse().data[0].embedding, np.float32)
+        np.testing.assert_allclose(got, model.embed([kept])[0], atol=1e-5)
+
+
+def test_without_special_tokens(client: openai.OpenAI, model: Service) -> None:
+    extra = {"add_special_tokens": False}
+    text = client.embeddings.create(model=NAME, input="a cat", extra_body=extra)
+    ids = client.embeddings.create(model=NAME, input=[1037, 4937], extra_body=extra)
+    assert text.usage.prompt_tokens == ids.usage.prompt_tokens == 2
+    np.testing.assert_allclose(text.data[0].embedding, ids.data[0].embedding, atol=1e-5)
+    assert not np.allclose(text.data[0].embedding, model.embed(["a cat"])[0], atol=1e-3)
+
+
+def test_bytes(client: openai.OpenAI, base_url: str, model: Service) -> None:
+    texts = ["a cat", "two dogs"]
+    body = {"model": NAME, "input": texts, "encoding_format": "bytes", "embed_dtype": "float16"}
+    answer = client.post(
+        "/embeddings", body=body, cast_to=openai._legacy_response.HttpxBinaryResponseContent
+    )
+    said = json.loads(answer.response.headers["metadata"])
+    got = [np.frombuffer(answer.content[at["start"] : at["end"]], "<f2") for at in said["data"]]
+    np.testing.assert_allclose(np.array(got, np.float32), model.embed(texts), atol=1e-3)
+
+
+def test_messages_need_a_chat_template(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="has no chat template"):
+        client.post(
+            "/embeddings",
+            body={"model": NAME, "messages": [{"role": "user", "content": "a"}]},
+            cast_to=object,
+        )
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -2,7 +2,9 @@
 
 LikewiseError
 ├── InputError               the request itself is wrong
+│   ├── InputEmpty           there is nothing to compute
 │   ├── InputTooLong         more tokens than the model reads, and cutting was refused
+│   ├── InputUnreadable      a text or token id that the model's tokenizer can't take
 │   └── DimensionsError      a vector width the model or store doesn't have
 ├── SettingsError            a flag, TOML key or environment value is wrong
 ├── MissingExtra             an optional dependency isn't installed (also an ImportError)
@@ -72,6 +74,18 @@ class InputError(LikewiseError):
     """The request can't be answered as it was sent."""
 
     code = "invalid_input"
+
+
+class InputEmpty(InputError):
+    """There is nothing to compute: no inputs, or an empty one."""
+
+    code = "input_empty"
+
+
+class InputUnreadable(InputError):
+    """A text or token id that the model's tokenizer can't take."""
+
+    code = "input_unreadable"
 
 
 class InputTooLong(InputError):

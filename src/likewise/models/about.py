@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from likewise.models import shelf
-from likewise.models.card import read_card
+from likewise.models.card import ModelCard, read_card
 from likewise.models.locate import Located, finder
+from likewise.models.parts import Dense, LayerNorm
+from likewise.models.weights import has_weights, open_weights
 
 _LICENCE = re.compile(r"^license:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _README_HEAD = 20_000
@@ -36,6 +38,23 @@ def about(located: Located, *, cache: Path) -> dict[str, Any]:
         "default_prompt": card.default_prompt_name,
         "notes": list(card.notes),
     }
+
+
+def parameters(card: ModelCard) -> int | None:
+    """How many numbers the model's weights are; None where it is only a graph.
+
+    Raises:
+        ModelCorrupt: a file is damaged.
+    """
+    if not has_weights(card.base):
+        return None
+    steps = [step.folder for step in card.steps if isinstance(step, Dense | LayerNorm)]
+    count = 0
+    for weights in map(open_weights, (card.base, *steps)):
+        # Whole numbers, such as positions, are no parameters.
+        floats = (name for name in weights.names if weights.integers(name) is None)
+        count += sum(map(weights.size, floats))
+    return count
 
 
 def _record(located: Located, cache: Path) -> shelf.Record | None:

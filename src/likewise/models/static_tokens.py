@@ -99,7 +99,7 @@ class StaticTokenizer(Tokenizer):
         Raises:
             InputError: an id isn't in the vocabulary; it and its position are named.
         """
-        before = self._prompt_ids(prompt)
+        before = self._prompt_ids(prompt if cut is None or cut.special else "")
         return [
             self._kept(np.concatenate([before, self._checked(ids, index)]), is_cut=False, cut=cut)
             for index, ids in enumerate(texts, first)

@@ -1,4 +1,4 @@
-"""Texts that a pair is written into before a decoder reads it: a model's own chat template."""
+"""The chat templates that models bring: filled in safely, and those that a pair is written into."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from likewise.models.parts import read_json
 
 _FORMATS = ("flat", "structured")
 _SAFE_JINJA = (3, 1, 6)
-_NEEDED = (
-    "rerankers that come with a chat template need Jinja 3.1.6 or newer: "
-    "pip install 'likewise[rerank]'"
-)
+_NEEDED = "chat templates need Jinja 3.1.6 or newer: pip install 'likewise[rerank]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +37,7 @@ class Template:
         if instruction:
             pairs.insert(0, ("system", instruction))
         messages = [{"role": role, "content": self._content(text)} for role, text in pairs]
-        made = _compiled(self.text, self.where)
+        made = compiled(self.text, self.where)
         try:
             return str(made.render(messages=messages, **self.variables))
         except Exception as broken:  # a template may raise anything
@@ -129,7 +126,7 @@ def read_template(transformer: Path) -> Template | None:
         "tools": None,
         "documents": None,
         "add_generation_prompt": False,
-        **_specials(tokenizer),
+        **special_tokens(tokenizer),
     }
     variables |= (own.get("processing_kwargs") or {}).get("chat_template") or {}
     variables.pop("restore_suffix", None)
@@ -138,7 +135,8 @@ def read_template(transformer: Path) -> Template | None:
     return template
 
 
-def _specials(tokenizer: dict[str, Any]) -> dict[str, str]:
+def special_tokens(tokenizer: dict[str, Any]) -> dict[str, str]:
+    """The special tokens of tokenizer_config.json, by the names that templates have for them."""
     found = {}
     for key, value in tokenizer.items():
         if key.endswith("_token"):
@@ -149,7 +147,13 @@ def _specials(tokenizer: dict[str, Any]) -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(text: str, where: str) -> Any:
+def compiled(text: str, where: str) -> Any:
+    """The template `text`, ready to be rendered in a sandbox.
+
+    Raises:
+        ModelCorrupt: it isn't a template.
+        MissingExtra: Jinja isn't installed, or can be left by a template.
+    """
     try:
         from importlib.metadata import version
 

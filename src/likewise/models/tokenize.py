@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import tokenizers
-from tokenizers import normalizers
 
-from likewise.base.errors import InputError, ModelCorrupt
+from likewise.base.errors import InputError, InputUnreadable, ModelCorrupt
 from likewise.models.parts import read_json
-from likewise.models.vocabulary import open_tokenizer
+from likewise.models.vocabulary import lower_first, open_tokenizer
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -28,12 +27,14 @@ _PROMPTS_REMEMBERED = 1000
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What a caller wants cut otherwise than the model's files say."""
+    """What a caller wants cut, or added, otherwise than the model's files say."""
 
     limit: int | None = None
     """Tokens that stay, special ones included; never more than the model reads."""
     side: CutSide | None = None
     """Where the others are taken away."""
+    special: bool = True
+    """Whether special tokens are added, and the prompt to token ids; without, both are as given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Tokenizer:
         self._inner.no_truncation()
         self._inner.no_padding()
         if card.lower_case:
-            _lower(self._inner)
+            lower_first(self._inner)
         self.max_tokens = card.max_tokens
         self.vocabulary = self._inner.get_vocab_size(with_added_tokens=True)
         rows = card.config.get("vocab_size")
@@ -115,7 +116,7 @@ class Tokenizer:
         first: int = 0,
         cut: Cut | None = None,
     ) -> list[Encoded]:
-        """Texts, or texts as token ids, after `prompt`; errors count inputs from `first`.
+        """Texts, texts as token ids, or some of each, after `prompt`; counted from `first`.
 
         Raises:
             InputError: an input is neither, or can't be read; its position is named.
@@ -123,6 +124,11 @@ class Tokenizer:
         kinds = {isinstance(one, str) for one in inputs}
         if kinds == {False}:
             return self.encode_ids(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]
+        if len(kinds) == 2:
+            return [
+                self.encode_inputs([one], prompt=prompt, first=index, cut=cut)[0]  # type: ignore[arg-type]
+                for index, one in enumerate(inputs, first)
+            ]
         return self.encode(inputs, prompt=prompt, first=first, cut=cut)  # type: ignore[arg-type]
 
     def encode(
@@ -140,14 +146,19 @@ class Tokenizer:
                 position is named. Or `cut` leaves no room for text.
         """
         limit, side = self._limits(cut)
+        special = cut is None or cut.special
         whole = [prompt + text for text in plain_texts(texts, first)]
         try:
-            found = self._inner.encode_batch_fast(whole)
+            # One text is read before another thread could be given its turn and give it back.
+            if len(whole) == 1:
+                found = [self._inner.encode(whole[0], add_special_tokens=special)]
+            else:
+                found = self._inner.encode_batch_fast(whole, add_special_tokens=special)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
-        count = self._prompt_length(prompt)
+        count = self._prompt_length(prompt) if special else len(self._prompt_ids(prompt))
         return [
-            self._cut(np.asarray(one.ids, np.int32), index, count, limit, side)
+            self._cut(np.asarray(one.ids, np.int32), index, count, limit, side, special)
             for index, one in enumerate(found, first)
         ]
 
@@ -166,14 +177,15 @@ class Tokenizer:
                 leaves no room for text.
         """
         limit, side = self._limits(cut)
+        special = cut is None or cut.special
         before = np.concatenate([self._head, self._prompt_ids(prompt)])
         encoded = []
         for index, given in enumerate(texts, first):
             ids, count = self._checked(given, index), 0
-            if not self._has_specials(ids):
+            if special and not self._has_specials(ids):
                 ids = np.concatenate([before, ids, self._tail])
                 count = len(before) if prompt else 0
-            encoded.append(self._cut(ids, index, count, limit, side))
+            encoded.append(self._cut(ids, index, count, limit, side, special))
         return encoded
 
     def shortened(self, one: Encoded, limit: int | None) -> Encoded:
@@ -253,7 +265,9 @@ class Tokenizer:
                 self._prompt_lengths[prompt] = known
         return known
 
-    def _cut(self, ids: Ids, index: int, prompt: int, limit: int, side: CutSide) -> Encoded:
+    def _cut(
+        self, ids: Ids, index: int, prompt: int, limit: int, side: CutSide, special: bool
+    ) -> Encoded:
         if not len(ids):
             raise InputError(
                 f"input {index} is empty: this model's tokenizer gives it no tokens", param="input"
@@ -266,11 +280,11 @@ class Tokenizer:
                 param="input",
             )
         total = len(ids)
+        head, tail = (self._head, self._tail) if special else (ids[:0], ids[:0])
         if total > limit and side == "left":
-            head = ids[: len(self._head)]
-            ids = np.concatenate([head, ids[total - limit + len(head) :]])
+            ids = np.concatenate([ids[: len(head)], ids[total - limit + len(head) :]])
         elif total > limit:
-            ids = np.concatenate([ids[: limit - len(self._tail)], self._tail])
+            ids = np.concatenate([ids[: limit - len(tail)], tail])
         return Encoded(ids, total, min(prompt, len(ids)))
 
     def _limits(self, cut: Cut | None) -> tuple[int, CutSide]:
@@ -278,10 +292,11 @@ class Tokenizer:
         limit, side = self.max_tokens, "left" if self._cuts_front else "right"
         if cut is not None:
             limit, side = min(limit, cut.limit or limit), cut.side or side
-            if limit <= len(self._head) + len(self._tail):
+            taken = len(self._head) + len(self._tail) if cut.special else 0
+            if limit <= taken:
                 raise InputError(
                     f"a limit of {limit} tokens leaves no room for text: this model's special "
-                    f"tokens take {len(self._head) + len(self._tail)}",
+                    f"tokens take {taken}",
                     param="truncate",
                 )
         return limit, cast("CutSide", side)
@@ -294,7 +309,7 @@ class Tokenizer:
             raise InputError(f"input {index} holds something that isn't a token id", param="input")
         wrong = [int(n) for n in given if not 0 <= n < self.vocabulary]
         if wrong:
-            raise InputError(
+            raise InputUnreadable(
                 f"input {index} holds token id {wrong[0]}; this model's are 0 to "
                 f"{self.vocabulary - 1}",
                 param="input",
@@ -341,20 +356,8 @@ def unreadable(texts: Sequence[str], first: int, why: Exception) -> InputError:
         try:
             text.encode()
         except UnicodeEncodeError as broken:
-            return InputError(
+            return InputUnreadable(
                 f"input {index} isn't valid Unicode: a lone surrogate at character {broken.start}",
                 param="input",
             )
-    return InputError(f"the texts can't be tokenised: {why}", param="input")
-
-
-def _lower(inner: tokenizers.Tokenizer) -> None:
-    """Lower-case first of all, as sentence-transformers does for `do_lower_case`."""
-    before = inner.normalizer
-    steps: list[Any] = [before]
-    if isinstance(before, normalizers.Sequence):
-        steps = list(cast("Any", before))
-    if any(isinstance(step, normalizers.Lowercase) for step in steps):
-        return
-    kept = [step for step in steps if step is not None]
-    inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])
+    return InputUnreadable(f"the texts can't be tokenised: {why}", param="input")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
@@ -260,3 +260,15 @@ def _remedy(transformer: Path) -> str:
         "write tokenizer.json with: python -c 'from transformers import AutoTokenizer; "
         f"AutoTokenizer.from_pretrained({path}).save_pretrained({path})'"
     )
+
+
+def lower_first(inner: tokenizers.Tokenizer) -> None:
+    """Lower-case first of all, as sentence-transformers does for `do_lower_case`."""
+    before = inner.normalizer
+    steps: list[Any] = [before]
+    if isinstance(before, normalizers.Sequence):
+        steps = list(cast("Any", before))
+    if any(isinstance(step, normalizers.Lowercase) for step in steps):
+        return
+    kept = [step for step in steps if step is not None]
+    inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), *kept])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from likewise.base.errors import ModelUnsupported
+from likewise.models.chat import ChatTemplate, Turn, read_chat_template
 from likewise.runtime.desk import Desk, listed
 from likewise.runtime.manner import How, Manner
 
@@ -33,6 +35,11 @@ class Calls:
     def name(self) -> str:
         """The model's name."""
         return self.card.name
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The prompts that the model's files have, by name."""
+        return self.card.prompts
 
     def embed(
         self,
@@ -73,11 +80,13 @@ class Calls:
         dimensions: int | None = None,
         force: bool = False,
         unit: bool = False,
+        special: bool = True,
         **how: Unpack[How],
     ) -> Future[Embedded]:
         """Start embedding texts, or texts as token ids; cancelling the future gives the rest up.
 
-        With `unit`, vectors have length 1 whatever the model's files say.
+        With `unit`, vectors have length 1 whatever the model's files say. Without `special`, no
+        special tokens are added, and token ids are computed as they are.
 
         Raises:
             InputError: an input can't be embedded, or (`overflow="refuse"`) is too long.
@@ -87,7 +96,14 @@ class Calls:
         """
         words = self._reader.prompt(kind, prompt, prompt_name)
         return self._desk.vectors(
-            inputs, words, dimensions, Manner(**how), wait=False, force=force, unit=unit
+            inputs,
+            words,
+            dimensions,
+            Manner(**how),
+            wait=False,
+            force=force,
+            unit=unit,
+            special=special,
         )
 
     def score(
@@ -231,6 +247,32 @@ class Calls:
             InputError: an id isn't in the vocabulary.
         """
         return self._tokenizer.text(ids, skip_special=skip_special)
+
+    def chat_text(
+        self,
+        turns: Sequence[Turn],
+        *,
+        generation_prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """A conversation as the model's chat template writes it, special tokens included.
+
+        Raises:
+            ModelUnsupported: the model has no chat template.
+            InputError: its template refuses these messages.
+            MissingExtra: Jinja isn't installed.
+        """
+        if self._chat_template is None:
+            raise ModelUnsupported(
+                f"{self.name} has no chat template; send texts as they are", param="messages"
+            )
+        return self._chat_template.write(
+            turns, generation_prompt=generation_prompt, variables=variables
+        )
+
+    @functools.cached_property
+    def _chat_template(self) -> ChatTemplate | None:
+        return read_chat_template(self.card.transformer, self.card.tokenizer)
 
 
 def _bulk(how: How) -> Manner:

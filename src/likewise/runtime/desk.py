@@ -55,10 +55,12 @@ class Desk:
         wait: bool,
         force: bool = False,
         unit: bool = False,
+        special: bool = True,
     ) -> Future[Embedded]:
         """Queue texts that become vectors, cut to `dimensions` (`force`: to any smaller).
 
-        With `unit` they have length 1, whatever the model's own files say.
+        With `unit` they have length 1, whatever the model's own files say. Without `special` no
+        special tokens are added.
         """
         self._reader.require("vectors")
         width = self._card.dimensions
@@ -74,8 +76,10 @@ class Desk:
 
         pending = embedding(len(inputs), width, finish, manner)
 
+        cut = _cut(manner, special)
+
         def read(start: int, end: int) -> list[Piece]:
-            encoded = self._reader.texts(inputs[start:end], start, prompt, _cut(manner))
+            encoded = self._reader.texts(inputs[start:end], start, prompt, cut)
             encoded = self._counted(encoded, start, manner)
             return self._inflight.pieces(encoded, start, pending, manner.lane)
 
@@ -222,11 +226,11 @@ class Desk:
         )
 
 
-def _cut(manner: Manner) -> Cut | None:
+def _cut(manner: Manner, special: bool = True) -> Cut | None:
     """What the caller wants cut otherwise than the model's files say."""
-    if manner.limit is None and manner.side is None:
+    if manner.limit is None and manner.side is None and special:
         return None
-    return Cut(manner.limit, manner.side)
+    return Cut(manner.limit, manner.side, special)
 
 
 def listed(inputs: Any) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -169,14 +169,28 @@ def saw_batch(
     dialects: Sequence[tuple[str, int]],
 ) -> None:
     """One batch was computed; `dialects` has who asked for each text, and its tokens."""
-    BATCH_SECONDS.labels(model, lane).observe(seconds)
-    BATCH_TOKENS.labels(model, lane).observe(tokens)
-    BATCH_FILL.labels(model, lane).observe(min(1.0, tokens / budget))
-    PADDING.labels(model, lane).observe(1 - tokens / (texts * longest))
-    by_dialect: Tally[str] = Tally()
+    took, size, fill, padding = _batches(model, lane)
+    took.observe(seconds)
+    size.observe(tokens)
+    fill.observe(min(1.0, tokens / budget))
+    padding.observe(1 - tokens / (texts * longest))
+    by_dialect: dict[str, list[int]] = {}
     for dialect, count in dialects:
-        by_dialect[dialect] += count
-    counts = Tally(dialect for dialect, _ in dialects)
-    for dialect, count in by_dialect.items():
-        TEXTS.labels(model, lane, dialect).inc(counts[dialect])
-        TOKENS.labels(model, lane, dialect).inc(count)
+        by_dialect.setdefault(dialect, []).append(count)
+    for dialect, counts in by_dialect.items():
+        done, read = _computed(model, lane, dialect)
+        done.inc(len(counts))
+        read.inc(sum(counts))
+
+
+# Looking a label up costs as much as counting: once for each model will do.
+@functools.cache
+def _batches(model: str, lane: str) -> tuple[Histogram, ...]:
+    return tuple(
+        each.labels(model, lane) for each in (BATCH_SECONDS, BATCH_TOKENS, BATCH_FILL, PADDING)
+    )
+
+
+@functools.cache
+def _computed(model: str, lane: str, dialect: str) -> tuple[Counter, Counter]:
+    return TEXTS.labels(model, lane, dialect), TOKENS.labels(model, lane, dialect)

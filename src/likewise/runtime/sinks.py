@@ -27,6 +27,16 @@ class Times:
     compute_s: float = 0.0
     """How long the batches of its inputs took, on average."""
 
+    @classmethod
+    def mean(cls, several: Sequence[Times]) -> Times:
+        """What each of `several` took on average; nothing where there are none."""
+        count = max(1, len(several))
+        return cls(
+            sum(one.tokenise_s for one in several) / count,
+            sum(one.queue_s for one in several) / count,
+            sum(one.compute_s for one in several) / count,
+        )
+
 
 class Sink(Protocol):
     """Takes what an engine gave for each input; may be called from any thread."""

@@ -11,7 +11,19 @@ from starlette.middleware import Middleware
 
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
-from likewise.server import openai, ops, page, search
+from likewise.server import (
+    cohere,
+    ollama,
+    openai,
+    openapi,
+    ops,
+    page,
+    rerank,
+    search,
+    shared_paths,
+    tei,
+    vllm,
+)
 from likewise.server.access import Access
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
@@ -31,6 +43,21 @@ if TYPE_CHECKING:
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
+ROOMS = (
+    openai,
+    tei,
+    shared_paths,
+    ollama,
+    cohere,
+    rerank,
+    vllm,
+    search,
+    ops,
+    page,
+    openapi,
+)
+"""What has routes; of two that take the same path and method, the first one answers."""
+
 
 def build(
     models: Mapping[str, Model] | Catalogue,
@@ -49,7 +76,7 @@ def build(
     from prometheus_client import CollectorRegistry, Counter
 
     registry = registry or CollectorRegistry()
-    routes = [*openai.routes(), *search.routes(), *ops.routes(), *page.routes()]
+    routes = [route for room in ROOMS for route in room.routes()]
     guard = guard or Guard()
     middleware = [
         Middleware(Counting, registry=registry, routes=routes),

@@ -26,6 +26,8 @@ MAX_CONTAINERS = 100_000
 T = TypeVar("T", bound=msgspec.Struct)
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NAME = re.compile(rb'"([^"\\]*)"\s*:')
+_SHORT = 4096
 _UNKNOWN = re.compile(r"unknown field `(?P<name>.*)`", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _WHERE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -99,9 +101,14 @@ def _containers(body: bytes) -> int:
 def _refuse_twice(body: bytes, fields: tuple[str, ...]) -> None:
     """Refuse a name that stands twice in an object: who looked at the first saw another request.
 
-    Only bodies in which a field's name is seen twice are read a second time.
+    Only bodies in which a name is seen twice are read a second time.
     """
-    if any(body.count(b'"%s"' % name.encode()) > 1 for name in fields):
+    if len(body) <= _SHORT:
+        names = _NAME.findall(body)
+        is_suspect = len(names) != len(set(names))
+    else:
+        is_suspect = any(body.count(b'"%s"' % name.encode()) > 1 for name in fields)
+    if is_suspect:
         json.loads(body, object_pairs_hook=_once)
 
 
@@ -115,16 +122,18 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
 
 def explained(message: str, fields: tuple[str, ...]) -> InputError:
     """Msgspec's message in our words, naming the field."""
-    if unknown := _UNKNOWN.search(message):
+    where = _WHERE.search(message)
+    path = where["path"] if where else ""
+    if unknown := _UNKNOWN.search(_WHERE.sub("", message)):
         name = unknown["name"]
+        if path:
+            return InputError(f"{path}: unknown field {name!r}", param=f"{path}.{name}")
         known = ", ".join(fields)
         return InputError(
             f"unknown field {name!r}{nearest(name, fields)}; known: {known}", param=name
         )
     if missing := _MISSING.search(message):
         return InputError(f"the field {missing['name']!r} is missing", param=missing["name"])
-    where = _WHERE.search(message)
-    path = where["path"] if where else ""
     text = _WHERE.sub("", message).replace("`", "")
     text = text[:1].lower() + text[1:]
     return InputError(f"{path}: {text}" if path else text, param=path or None)

@@ -1,30 +1,74 @@
-"""Answers as bytes: vectors as JSON numbers or base64 of little-endian float32."""
+"""Answers as bytes: vectors and database values as JSON, headers about how they were made."""
 
 from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import orjson
 
 if TYPE_CHECKING:
     from likewise.base.types import Vectors
+    from likewise.runtime.sinks import Times
 
 Encoding = Literal["float", "base64"]
 
+_LISTED_POSITIONS = 100
 
-def embeddings(vectors: Vectors, encoding: Encoding) -> list[dict[str, Any]]:
-    """The `data` list of an OpenAI answer."""
-    rows: list[Any]
+
+class Found(Protocol):
+    """What a model gave for a request, whatever it was asked for."""
+
+    @property
+    def truncated(self) -> Sequence[int]:
+        """Positions of inputs that were cut."""
+        ...
+
+    @property
+    def times(self) -> Times:
+        """Where the time went."""
+        ...
+
+
+def headers(found: Found, total_s: float | None = None) -> dict[str, str]:
+    """The headers that go with an answer: those about time, and about texts that were cut."""
+    return truncation_headers(found.truncated) | timing_headers(found.times, total_s)
+
+
+def truncation_headers(truncated: Sequence[int]) -> dict[str, str]:
+    """Which inputs were cut: the first hundred positions, and how many there are; else nothing."""
+    if not truncated:
+        return {}
+    return {
+        "x-likewise-truncated": ",".join(str(int(at)) for at in truncated[:_LISTED_POSITIONS]),
+        "x-likewise-truncated-count": str(len(truncated)),
+    }
+
+
+def timing_headers(times: Times, total_s: float | None = None) -> dict[str, str]:
+    """Where the time went, in whole milliseconds, by the names that TEI has for it.
+
+    Without `total_s` the total is the sum of the parts.
+    """
+    parts = (times.tokenise_s, times.queue_s, times.compute_s)
+    named = {
+        "x-total-time": sum(parts) if total_s is None else total_s,
+        "x-tokenization-time": times.tokenise_s,
+        "x-queue-time": times.queue_s,
+        "x-inference-time": times.compute_s,
+    }
+    return {name: str(round(seconds * 1000)) for name, seconds in named.items()}
+
+
+def numbers(rows: Sequence[Vectors] | Vectors, encoding: Encoding) -> list[Any]:
+    """Each of `rows`, arrays of any shape, as numbers or as base64 of little-endian float32."""
     if encoding == "base64":
-        little = np.ascontiguousarray(vectors, dtype="<f4")
-        rows = [base64.b64encode(row).decode("ascii") for row in little]
-    else:
-        rows = list(np.ascontiguousarray(vectors, dtype=np.float32))
-    return [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
+        little = (np.asarray(row, dtype="<f4").tobytes() for row in rows)
+        return [base64.b64encode(row).decode("ascii") for row in little]
+    return [np.ascontiguousarray(row, dtype=np.float32) for row in rows]
 
 
 def to_json(body: object) -> bytes:

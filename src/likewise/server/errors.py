@@ -29,6 +29,8 @@ _RATE = "rate_limit_error"
 STATUS: dict[str, tuple[int, str]] = {
     "error": (500, _SERVER),
     "invalid_input": (400, _REQUEST),
+    "input_empty": (400, _REQUEST),
+    "input_unreadable": (400, _REQUEST),
     "input_too_long": (400, _REQUEST),
     "invalid_dimensions": (400, _REQUEST),
     "invalid_settings": (400, _REQUEST),
@@ -65,8 +67,11 @@ STATUS: dict[str, tuple[int, str]] = {
 
 TEI_STATUS: dict[str, int] = {
     "invalid_input": 422,
+    "input_unreadable": 422,
     "input_too_long": 422,
     "invalid_dimensions": 422,
+    "missing_extra": 424,
+    "model_error": 424,
     "model_unsupported": 424,
     "model_corrupt": 424,
     "engine_error": 424,
@@ -76,9 +81,20 @@ TEI_STATUS: dict[str, int] = {
 }
 """Where Text Embeddings Inference answers with another status."""
 
-STATUS_BY_DIALECT: dict[str, dict[str, int]] = {"tei": TEI_STATUS}
+OLLAMA_STATUS: dict[str, int] = {"not_finite": 400}
+"""Where Ollama answers with another status."""
 
-_TEI_TYPES = {400: "Empty", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
+OLLAMA_WORDS: dict[str, str] = {
+    "input_too_long": "the input length exceeds the context length",
+    "not_finite": "embedding contains NaN or Inf values",
+    "overloaded": "server busy, please try again.  maximum pending requests exceeded",
+}
+"""What Ollama says first, for clients that look for it; our own words come after."""
+
+STATUS_BY_DIALECT: dict[str, dict[str, int]] = {"tei": TEI_STATUS, "ollama": OLLAMA_STATUS}
+
+_TEI_TYPES = {424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
+_TEI_TYPES_BY_CODE = {"input_empty": "Empty", "input_unreadable": "Tokenizer"}
 
 
 @dataclass(frozen=True)
@@ -130,17 +146,21 @@ def _openai(refusal: Refusal, status: int) -> Mapping[str, Any]:
 
 
 def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
-    return {"error": refusal.message, "error_type": _TEI_TYPES.get(status, "Backend")}
+    kind = _TEI_TYPES_BY_CODE.get(refusal.code) or _TEI_TYPES.get(status)
+    if kind is None:
+        kind = "Validation" if status < 500 else "Backend"
+    return {"error": refusal.message, "error_type": kind}
 
 
 def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:
     del status
-    return {"error": refusal.message}
+    theirs = OLLAMA_WORDS.get(refusal.code)
+    return {"error": refusal.message if theirs is None else f"{theirs}: {refusal.message}"}
 
 
 def _cohere(refusal: Refusal, status: int) -> Mapping[str, Any]:
-    del status
-    return {"message": refusal.message}
+    """Cohere's client reads `message`; others that rerank at the same paths read `error`."""
+    return {"message": refusal.message, **_openai(refusal, status)}
 
 
 SHAPES: dict[str, Shape] = {

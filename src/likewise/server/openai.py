@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import asyncio
+import time
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 import msgspec
 from starlette.responses import Response
 
-from likewise.base.errors import DimensionsError, InputError
-from likewise.server import body, encode
+from likewise.base.clock import wall
+from likewise.base.errors import InputError
+from likewise.server import body
 from likewise.server.errors import json_response
+from likewise.server.openai_answer import EmbeddingsAnswer, answer, form_of
+from likewise.server.openai_inputs import conversations, inputs_of
+from likewise.server.openai_request import EmbeddingsRequest, late_options, options
 from likewise.server.routing import Endpoint, Spoken
 from likewise.server.serving import computed, using
 
@@ -18,135 +26,152 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
     from likewise.runtime.pending import Embedded
-    from likewise.server.serving import Catalogue
-
-MAX_INPUTS = 2048
-_LISTED_POSITIONS = 100
-
-
-class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /v1/embeddings`. `truncate` and `input_type` are ours."""
-
-    input: str | list[str | int | list[int]]
-    model: str | None = None
-    encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = None
-    user: str | None = None
-    truncate: bool = True
-    input_type: Literal["document", "query"] = "document"
-
+    from likewise.server.serving import Catalogue, Listed, Model
 
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
 _FIELDS = EmbeddingsRequest.__struct_fields__
+_SDK_HEADER = "x-stainless-lang"
+
+
+class ModelAnswer(TypedDict):
+    """A served model, for clients of OpenAI, vLLM and infinity; unloaded ones say less."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    parent: None
+    state: str
+    aliases: list[str]
+    max_model_len: NotRequired[int]
+    backend: NotRequired[str]
+    capabilities: NotRequired[list[str]]
+    gives: NotRequired[list[str]]
+    dimensions: NotRequired[int]
+    max_tokens: NotRequired[int]
+    engine: NotRequired[str]
+    precision: NotRequired[str]
+
+
+class ModelsAnswer(TypedDict):
+    """All served models."""
+
+    object: Literal["list"]
+    data: list[ModelAnswer]
 
 
 def routes() -> list[Route]:
     """What this dialect answers, with and without `/v1`."""
     return [
         *(
-            Spoken(path, embeddings, methods=["POST"], dialect="openai", body=EmbeddingsRequest)
+            Spoken(
+                path,
+                embeddings,
+                methods=["POST"],
+                dialect="openai",
+                body=EmbeddingsRequest,
+                answer=EmbeddingsAnswer,
+                media_types=("application/json", "application/octet-stream"),
+            )
             for path in ("/v1/embeddings", "/embeddings")
         ),
-        *(_route(path, models, "GET") for path in ("/v1/models", "/models")),
-        _route("/v1/models/{name:path}", one_model, "GET"),
+        *(_got(path, models, ModelsAnswer) for path in ("/v1/models", "/models")),
+        _got("/v1/models/{name:path}", one_model, ModelAnswer),
     ]
 
 
-def _route(path: str, endpoint: Endpoint, method: str) -> Spoken:
-    return Spoken(path, endpoint, methods=[method], dialect="openai")
+def _got(path: str, endpoint: Endpoint, shape: Any) -> Spoken:
+    return Spoken(path, endpoint, methods=["GET"], dialect="openai", answer=shape)
 
 
 async def embeddings(request: Request) -> Response:
-    """Vectors for one or many texts or token lists."""
+    """Vectors for one or many texts, token lists or conversations."""
+    began = time.perf_counter()
     raw = await body.read(request, request.app.state.max_body_bytes)
     asked = body.decode(raw, _DECODER, _FIELDS)
-    inputs = _inputs(asked.input)
-    if asked.dimensions is not None and asked.dimensions < 1:
-        raise DimensionsError("dimensions must be at least 1", param="dimensions")
+    given: list[Any] = inputs_of(asked) if asked.messages is None else conversations(asked)
+    form = form_of(asked, len(given), by_sdk=_SDK_HEADER in request.headers)
     async with using(request, asked.model) as (name, model):
-        found = await computed(
-            request,
-            model.submit,
-            inputs,
-            kind=asked.input_type,
-            dimensions=asked.dimensions,
-            overflow="cut" if asked.truncate else "refuse",
-        )
-    return _answer(name, found, asked.encoding_format)
-
-
-def _answer(name: str, computed: Embedded, encoding: encode.Encoding) -> Response:
-    tokens = int(sum(computed.tokens))
-    content: dict[str, object] = {
-        "object": "list",
-        "data": encode.embeddings(computed.vectors, encoding),
-        "model": name,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
-    headers: dict[str, str] = {}
-    if cut := [int(at) for at in computed.truncated]:
-        content["truncated"] = cut
-        headers["x-likewise-truncated"] = ",".join(map(str, cut[:_LISTED_POSITIONS]))
-        headers["x-likewise-truncated-count"] = str(len(cut))
-    return Response(encode.to_json(content), 200, headers, "application/json")
-
-
-def _inputs(given: str | list[str | int | list[int]]) -> list[str] | list[list[int]]:
-    """Always a list of inputs, of one sort."""
-    if isinstance(given, str):
-        return _texts([given])
-    if not given:
-        raise InputError("input is an empty list; send at least one text", param="input")
-    if isinstance(given[0], int):
-        given = [[at for at in given if isinstance(at, int)]] if _all(given, int) else given
-    if len(given) > MAX_INPUTS:
-        raise InputError(
-            f"{len(given)} inputs in one request; the most is {MAX_INPUTS}", param="input"
-        )
-    if _all(given, str):
-        return _texts([text for text in given if isinstance(text, str)])
-    if _all(given, list):
-        return _token_lists([ids for ids in given if isinstance(ids, list)])
-    raise InputError(
-        "input mixes texts and token ids; send a string, a list of strings, a list of token ids, "
-        "or a list of lists of token ids",
-        param="input",
+        found = await _found(request, model, asked, given)
+    return answer(
+        name,
+        found,
+        form,
+        request_id=f"embd-{asked.request_id or uuid.uuid4().hex}",
+        created=int(wall()),
+        total_s=time.perf_counter() - began,
     )
 
 
-def _all(given: list[str | int | list[int]], kind: type) -> bool:
-    return all(isinstance(item, kind) for item in given)
+async def _found(
+    request: Request, model: Model, asked: EmbeddingsRequest, given: list[Any]
+) -> Embedded:
+    chosen = options(asked, model.prompts, model.space.dimensions)
+    if asked.late_chunking:
+        chosen = late_options(asked, chosen)
+        submit = getattr(model, "submit_late", None)
+        if submit is None:
+            raise InputError("late_chunking isn't computed here", param="late_chunking")
+        late: Embedded = await computed(request, submit, given, **chosen)
+        return late
+    if asked.messages is not None:
+        given = await asyncio.to_thread(_written, model, asked, given)
+    return await computed(request, model.submit, given, **chosen)
 
 
-def _texts(texts: list[str]) -> list[str]:
-    if empty := [str(at) for at, text in enumerate(texts) if not text]:
-        raise InputError(f"empty text at input position {', '.join(empty[:20])}", param="input")
-    return texts
-
-
-def _token_lists(lists: list[list[int]]) -> list[list[int]]:
-    if empty := [str(at) for at, ids in enumerate(lists) if not ids]:
-        raise InputError(f"no token ids at input position {', '.join(empty[:20])}", param="input")
-    return lists
+def _written(model: Model, asked: EmbeddingsRequest, given: list[Any]) -> list[str]:
+    """Conversations as the model's chat template writes them."""
+    return [
+        model.chat_text(
+            turns,
+            generation_prompt=bool(asked.add_generation_prompt),
+            variables=asked.chat_template_kwargs,
+        )
+        for turns in given
+    ]
 
 
 async def models(request: Request) -> Response:
     """The models that are served."""
     served: Catalogue = request.app.state.models
     created = int(request.app.state.started_at)
-    data = [_model(one.name, created, dict(one.facts())) for one in served.models()]
-    return json_response({"object": "list", "data": data})
+    return json_response(
+        {"object": "list", "data": [_model(one, created) for one in served.models()]}
+    )
 
 
 async def one_model(request: Request) -> Response:
     """One model by name."""
     served: Catalogue = request.app.state.models
     name = served.resolve(request.path_params["name"])
-    facts = next(one.facts() for one in served.models() if one.name == name)
-    return json_response(_model(name, int(request.app.state.started_at), dict(facts)))
+    found = next(one for one in served.models() if one.name == name)
+    return json_response(_model(found, int(request.app.state.started_at)))
 
 
-def _model(name: str, created: int, info: dict[str, object]) -> dict[str, object]:
-    own = {"id": name, "object": "model", "created": created, "owned_by": "likewise"}
+def _model(one: Listed, created: int) -> dict[str, Any]:
+    facts = one.facts()
+    told: dict[str, Any] = {
+        "id": one.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "likewise",
+        "root": one.name,
+        "parent": None,
+        "state": one.state,
+        "aliases": list(one.aliases),
+    }
     shared = ("gives", "dimensions", "max_tokens", "engine", "precision")
-    return own | {key: info[key] for key in shared if key in info}
+    told |= {key: facts[key] for key in shared if key in facts}
+    renamed = {"max_model_len": "max_tokens", "backend": "engine"}
+    told |= {name: facts[key] for name, key in renamed.items() if key in facts}
+    if "gives" in facts:
+        told["capabilities"] = _capabilities(facts)
+    return told
+
+
+def _capabilities(facts: Mapping[str, Any]) -> list[str]:
+    """What infinity calls it: one score for a pair ranks, several classify."""
+    scores = "classify" if len(facts.get("labels", ())) > 1 else "rerank"
+    named = {"vectors": "embed", "scores": scores}
+    return [named[one] for one in facts["gives"] if one in named]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _METHODS = "GET, HEAD, POST, DELETE"
 _REMEMBERED_S = "600"
+_OF_BROWSERS = frozenset({b"origin", b"sec-fetch-site"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~ ,-]{1,2048}")
 
@@ -41,6 +42,9 @@ class Origins:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if not self._allowed and not any(name in _OF_BROWSERS for name, _ in scope["headers"]):
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)

@@ -30,6 +30,8 @@ TIMEOUT_HEADER = "x-likewise-timeout-ms"
 
 _LONGEST_TIMEOUT_MS = 24 * 3600 * 1000
 _INLINE_CHARACTERS = 20_000
+_PATIENCE_S = 0.05
+"""How long a request is computed before anybody looks whether its client is still there."""
 T = TypeVar("T")
 
 
@@ -288,15 +290,25 @@ async def waited(request: Request, future: Future[T]) -> T:
     if future.done():
         return future.result()
     work = asyncio.wrap_future(future)
-    hang_up = asyncio.ensure_future(_hang_up(request))
+    watch: asyncio.Task[None] | None = None
+
+    def look_out() -> None:
+        # Most answers are there before anybody can have lost patience: no task for those.
+        nonlocal watch
+        watch = asyncio.ensure_future(_hang_up(request))
+        watch.add_done_callback(lambda task: task.cancelled() or work.cancel())
+
+    timer = asyncio.get_running_loop().call_later(_PATIENCE_S, look_out)
     try:
-        await asyncio.wait((work, hang_up), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        work.cancel()
-        raise Gone
+        return await work
+    except asyncio.CancelledError:
+        if watch is not None and watch.done() and not watch.cancelled():
+            raise Gone from None
+        raise
     finally:
-        hang_up.cancel()
+        timer.cancel()
+        if watch is not None:
+            watch.cancel()
 
 
 async def _hang_up(request: Request) -> None:

@@ -17,6 +17,13 @@ def sigmoid(x: Vectors) -> Vectors:
     return np.asarray(np.where(x >= 0, 1, small) / (1 + small), np.float32)
 
 
+def softmax(x: Vectors) -> Vectors:
+    """Shares of the sum of exp x over the last axis, without overflow."""
+    wide = x.astype(np.float64)
+    grown = np.exp(wide - wide.max(axis=-1, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=-1, keepdims=True), np.float32)
+
+
 ACTIVATIONS: Mapping[str, Callable[[Vectors], Vectors]] = {
     "identity": lambda x: x,
     "sigmoid": sigmoid,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -56,6 +57,14 @@ def test_token_ids(tokenizer: Tokenizer) -> None:
     assert tokenizer.encode_ids([[4] * 100])[0].truncated
 
 
+def test_texts_and_token_ids_in_one_request(tokenizer: Tokenizer) -> None:
+    mixed: list[Any] = ["w1 w2", [5, 6], "w3"]
+    encoded = tokenizer.encode_inputs(mixed, prompt="w0 ")
+    alone = [tokenizer.encode_inputs([one], prompt="w0 ")[0] for one in mixed]
+    assert [one.ids.tolist() for one in encoded] == [one.ids.tolist() for one in alone]
+    assert encoded[0].ids.tolist() == encoded[1].ids.tolist() == [2, 4, 5, 6, 3]
+
+
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
@@ -63,10 +72,11 @@ def test_token_ids(tokenizer: Tokenizer) -> None:
         ([[-1]], "token id -1"),
         ([[True]], "isn't a token id"),
         ([[1.5]], "isn't a token id"),
-        (["ok", 3], "input 11 must be a text, not int"),
+        (["ok", 3], "input 11 isn't a text or a list of token ids"),
         (["ok", "a\ud800"], "input 11 isn't valid Unicode.*character 1"),
         ([None], "input 10 isn't a text or a list of token ids"),
-        ([[4], "text"], "input 10 must be a text, not list"),
+        ([[4], "a\ud800"], "input 11 isn't valid Unicode"),
+        (["ok", [64]], "input 11 holds token id 64"),
     ],
 )
 def test_bad_inputs_are_named(tokenizer: Tokenizer, inputs: list[str], says: str) -> None:

@@ -309,6 +309,7 @@ def test_info_says_what_runs(service: Service) -> None:
     info = service.info()
     assert (info["model"], info["precision"], info["why"]) == ("tiny", "f32", "asked for")
     assert info["dimensions"] == SMALL["hidden_size"] and info["max_tokens"] == 64
+    assert info["engine_version"].startswith("openvino ") and info["batch_tokens"] > 64
     assert info["weights"] == service.space.weights and len(info["weights"]) == 64
 
 

@@ -34,7 +34,8 @@ def test_a_body_that_is_nested_too_deeply(opening: bytes) -> None:
     ("raw", "name"),
     [
         (b'{"input": "a", "input": "b"}', "input"),
-        (b'{"text": "a", "input": 1, "text": "a"}', "text"),
+        (b'{"text": "a", "input": 1, "text" : "a"}', "text"),
+        (b'{"text": "a", "input": "' + b"a" * 5000 + b'", "text": "a"}', "text"),
         (b'{"input": [{"text": "a", "text": "b"}]}', "text"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Database values as JSON can hold them."""
+"""What answers are made of: database values as JSON can hold them, and headers."""
 
 import json
 
@@ -6,6 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from likewise.runtime.pending import Embedded
+from likewise.runtime.sinks import Times
 from likewise.server import encode
 
 VALUES = (
@@ -42,5 +44,30 @@ def test_text_that_isnt_unicode_is_shown_as_far_as_it_can_be() -> None:
 
 def test_vectors_of_another_layout_are_sent_right() -> None:
     column_major = np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))
-    sent = json.loads(encode.to_json(encode.embeddings(column_major, "float")))
-    assert [each["embedding"] for each in sent] == [[0, 1, 2], [3, 4, 5]]
+    sent = json.loads(encode.to_json(encode.numbers(column_major, "float")))
+    assert sent == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_times_are_whole_milliseconds_and_add_up() -> None:
+    times = Times(tokenise_s=0.0014, queue_s=0.02, compute_s=0.1)
+    named = {"x-tokenization-time": "1", "x-queue-time": "20", "x-inference-time": "100"}
+    assert encode.timing_headers(times) == {"x-total-time": "121", **named}
+    assert encode.timing_headers(times, 0.5) == {"x-total-time": "500", **named}
+
+
+def test_only_the_first_hundred_positions_are_named() -> None:
+    assert encode.truncation_headers(()) == {}
+    assert encode.truncation_headers((2, 5)) == {
+        "x-likewise-truncated": "2,5",
+        "x-likewise-truncated-count": "2",
+    }
+    many = encode.truncation_headers(range(150))
+    assert many["x-likewise-truncated"].split(",")[-1] == "99"
+    assert many["x-likewise-truncated-count"] == "150"
+
+
+def test_headers_are_both() -> None:
+    found = Embedded(np.zeros((1, 2), np.float32), (3,), (0,), Times(compute_s=0.002))
+    got = encode.headers(found)
+    assert got["x-likewise-truncated"] == "0"
+    assert got["x-inference-time"] == got["x-total-time"] == "2"

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from likewise.base.errors import DimensionsError, EngineError, Overloaded
 from likewise.server.app import build
-from tests.unit.server.fakes import DIMENSIONS, FakeModel, by_hand
+from tests.unit.server.fakes import DIMENSIONS, MAX_TOKENS, FakeModel, by_hand
 
 NAME = "fake/lengths"
 LONG = "one two three four five six seven eight nine"
@@ -126,8 +126,9 @@ def test_truncation_is_refused_when_asked(client: TestClient) -> None:
         ({"input": [1, "a"]}, "input", "mixes texts and token ids"),
         ({"input": ["a"] * 2049}, "input", "2049 inputs in one request; the most is 2048"),
         ({"model": NAME}, "input", "the field 'input' is missing"),
-        ({"input": None}, "input", "input: expected str | array, got null"),
-        ({"input": [1.5]}, "input[0]", "input[0]: expected int | str | array, got float"),
+        ({"input": None}, "input", "the field 'input' is missing"),
+        ({"input": 1}, "input", "input: expected str | array | null, got int"),
+        ({"input": [1.5]}, "input[0]", "expected int | str | object | array, got float"),
         ({"input": [True]}, "input[0]", "got bool"),
         ({"input": "a", "model": 3}, "model", "model: expected str | null, got int"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format", "invalid enum value 'hex'"),
@@ -222,8 +223,34 @@ def test_models(client: TestClient) -> None:
         assert only["owned_by"] == "likewise"
         assert isinstance(only["created"], int)
         assert only["dimensions"] == DIMENSIONS
+        assert only["max_model_len"] == only["max_tokens"] == MAX_TOKENS
+        assert (only["root"], only["parent"], only["state"]) == (NAME, None, "loaded")
+        assert only["backend"] == "by hand"
+        assert only["aliases"] == []
     assert client.get(f"/v1/models/{NAME}").json()["id"] == NAME
     assert client.get("/v1/models/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("facts", "capabilities"),
+    [
+        ({"gives": ["vectors", "sparse"]}, ["embed"]),
+        ({"gives": ["scores"], "labels": ["LABEL_0"]}, ["rerank"]),
+        ({"gives": ["scores"], "labels": ["good", "bad"]}, ["classify"]),
+        ({}, None),
+    ],
+)
+def test_what_a_model_can_do(
+    client: TestClient,
+    model: FakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    facts: dict[str, list[str]],
+    capabilities: list[str] | None,
+) -> None:
+    monkeypatch.setattr(model, "info", lambda: facts)
+    (only,) = client.get("/v1/models").json()["data"]
+    assert only.get("capabilities") == capabilities
+    assert "max_model_len" not in only
 
 
 def test_a_client_that_hangs_up_cancels_what_waits(model: FakeModel) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from likewise.base.errors import DimensionsError
+from likewise.vectors.activate import softmax
 from likewise.vectors.codec import decode, encode
 from likewise.vectors.norm import normalise, truncate
 from likewise.vectors.topk import top_k
@@ -53,3 +54,16 @@ def test_truncate_renormalises_and_checks() -> None:
 def test_top_k_is_a_stable_sort(scores: list[int], k: int) -> None:
     expected = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[: max(k, 0)]
     assert top_k(np.array(scores, dtype=np.float32), k).tolist() == expected
+
+
+@given(hnp.arrays(np.float32, (3, 4), elements=st.floats(-80, 80, width=32)))
+def test_softmax(scores: np.ndarray) -> None:
+    exact = np.exp(scores.astype(np.float64))
+    np.testing.assert_allclose(
+        softmax(scores), exact / exact.sum(axis=-1, keepdims=True), rtol=1e-4, atol=1e-30
+    )
+
+
+def test_softmax_of_large_numbers() -> None:
+    found = softmax(np.array([[3e38, 3e38, -3e38]], np.float32))
+    assert found.tolist() == [[0.5, 0.5, 0.0]]

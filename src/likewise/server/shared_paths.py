@@ -1,0 +1,112 @@
+"""Paths that two dialects claim: the keys of a request's body tell which one it speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from likewise.base.errors import InputError
+from likewise.server import body, tei, vllm, vllm_bodies
+from likewise.server import rerank as rerank_shapes
+from likewise.server.routing import Endpoint, Spoken
+from likewise.server.serving import noted
+from likewise.server.tei_scores import Rank, RerankRequest
+from likewise.server.tei_tokens import SimpleToken, TokenizeRequest
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A body with `key` speaks `dialect`, and `answer` answers it."""
+
+    key: str
+    dialect: str
+    answer: Callable[[Request, bytes], Awaitable[Response]]
+
+
+RERANK: Sequence[Shape] = (
+    Shape("texts", "tei", tei.rerank),
+    Shape("documents", "cohere", rerank_shapes.rerank),
+)
+TOKENIZE: Sequence[Shape] = (
+    Shape("inputs", "tei", tei.tokenize),
+    Shape("prompt", "vllm", vllm.tokenize),
+    Shape("messages", "vllm", vllm.tokenize),
+)
+"""Each path's shapes; a body with the keys of two is refused."""
+
+_NAMES = {"tei": "Text Embeddings Inference", "vllm": "vLLM", "cohere": "Cohere, Jina"}
+
+
+class _Keys(msgspec.Struct):
+    """The keys that tell, and nothing of the rest."""
+
+    texts: msgspec.Raw = msgspec.Raw()
+    documents: msgspec.Raw = msgspec.Raw()
+    inputs: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+
+
+_KEYS = msgspec.json.Decoder(_Keys)
+
+
+def routes() -> list[Route]:
+    """The shared paths."""
+    return [
+        _route(
+            "/rerank",
+            rerank,
+            (RerankRequest, rerank_shapes.RerankRequest),
+            (list[Rank], rerank_shapes.RerankAnswer),
+        ),
+        _route(
+            "/tokenize",
+            tokenize,
+            (TokenizeRequest, vllm_bodies.TokenizeRequest),
+            (list[list[SimpleToken]], vllm_bodies.Tokens),
+        ),
+    ]
+
+
+def _route(path: str, endpoint: Endpoint, asked: Any, answer: Any) -> Spoken:
+    # A body that can't be told, or read, is refused as TEI does it.
+    return Spoken(path, endpoint, methods=["POST"], dialect="tei", body=asked, answer=answer)
+
+
+async def rerank(request: Request) -> Response:
+    """Texts by how well they answer a query, best first."""
+    return await _by_shape(request, RERANK)
+
+
+async def tokenize(request: Request) -> Response:
+    """The tokens of texts."""
+    return await _by_shape(request, TOKENIZE)
+
+
+async def _by_shape(request: Request, shapes: Sequence[Shape]) -> Response:
+    raw = await body.read(request, request.app.state.max_body_bytes)
+    shape = _shape(raw, shapes)
+    noted(request)["dialect"] = shape.dialect
+    return await shape.answer(request, raw)
+
+
+def _shape(raw: bytes, shapes: Sequence[Shape]) -> Shape:
+    keys = body.decode(raw, _KEYS, _Keys.__struct_fields__)
+    fitting = [shape for shape in shapes if bytes(getattr(keys, shape.key))]
+    if len(fitting) > 1:
+        fitting = [each for each in fitting if bytes(getattr(keys, each.key)) != b"null"]
+    if len({shape.dialect for shape in fitting}) == 1:
+        return fitting[0]
+    known = " or ".join(f"{s.key!r} ({_NAMES.get(s.dialect, s.dialect)})" for s in shapes)
+    if not fitting:
+        raise InputError(f"the body must have {known}", param=shapes[0].key)
+    both = " and ".join(repr(shape.key) for shape in fitting)
+    raise InputError(f"the body has {both}; send one of {known}", param=fitting[1].key)

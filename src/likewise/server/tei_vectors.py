@@ -1,0 +1,198 @@
+"""Text Embeddings Inference's tasks that give vectors: of texts, of tokens, sparse, compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import msgspec
+import numpy as np
+
+from likewise.base.errors import DimensionsError, InputError
+from likewise.server.tei_asking import (
+    Ask,
+    Asked,
+    Direction,
+    Done,
+    Tally,
+    cutting,
+    decoded,
+    listed,
+    opened,
+    prompt_of,
+    require_count,
+    submitted,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from likewise.runtime.sinks import Answered
+
+Inputs = str | list[str | int | list[int]]
+
+
+class EmbedParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """The same fields a level deeper, where some versions of Hugging Face's clients put them."""
+
+    normalize: bool | None = None
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+    dimensions: int | None = None
+
+
+class EmbedRequest(Asked, kw_only=True):
+    """The body of `POST /embed`."""
+
+    inputs: Inputs
+    prompt_name: str | None = None
+    normalize: bool = True
+    dimensions: int | None = None
+    encoding_format: Literal["float"] | None = None
+    parameters: EmbedParameters | None = None
+
+
+class EmbedAllRequest(Asked, kw_only=True):
+    """The body of `POST /embed_all` and `POST /embed_sparse`."""
+
+    inputs: Inputs
+    prompt_name: str | None = None
+
+
+class SimilarityInputs(msgspec.Struct, forbid_unknown_fields=True):
+    """A sentence, and those it is compared with."""
+
+    source_sentence: str
+    sentences: list[str]
+
+
+class SimilarityParameters(msgspec.Struct, forbid_unknown_fields=True):
+    """How the sentences are read."""
+
+    truncate: bool | None = None
+    truncation_direction: Direction | None = None
+    prompt_name: str | None = None
+
+
+class SimilarityRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of `POST /similarity`."""
+
+    inputs: SimilarityInputs
+    parameters: SimilarityParameters | None = None
+    model: str | None = None
+
+
+class SparseValue(TypedDict):
+    """A token of the vocabulary and its weight."""
+
+    index: int
+    value: float
+
+
+_EMBED = msgspec.json.Decoder(EmbedRequest)
+_EMBED_ALL = msgspec.json.Decoder(EmbedAllRequest)
+_SIMILARITY = msgspec.json.Decoder(SimilarityRequest)
+
+
+async def embed(ask: Ask) -> Done:
+    """A vector for each input."""
+    asked = _with_parameters(decoded(ask.raw, _EMBED))
+    inputs = listed(asked.inputs)
+    if asked.dimensions is not None and asked.dimensions < 1:
+        raise DimensionsError("dimensions must be at least 1", param="dimensions")
+    async with opened(ask, asked.model) as model:
+        if not asked.normalize and asked.dimensions not in (None, model.card.dimensions):
+            raise InputError(
+                "fewer dimensions than the model's come with length 1: ask for them without "
+                "normalize: false",
+                param="normalize",
+            )
+        found = await submitted(
+            ask,
+            model.submit,
+            inputs,
+            prompt=prompt_of(model, asked.prompt_name),
+            dimensions=asked.dimensions,
+            unit=asked.normalize,
+            **cutting(asked),
+        )
+        tally = Tally()
+        tally.add(inputs, found.tokens, found)
+        return Done(np.ascontiguousarray(found.vectors, np.float32), tally.metered(model))
+
+
+def _with_parameters(asked: EmbedRequest) -> EmbedRequest:
+    """`asked` with its `parameters` where they belong; raises where two values contradict."""
+    if asked.parameters is None:
+        return asked
+    unsaid = EmbedRequest(inputs="")
+    changes = {}
+    for name, value in msgspec.structs.asdict(asked.parameters).items():
+        if value is None:
+            continue
+        if getattr(asked, name) not in (getattr(unsaid, name), value):
+            raise InputError(f"{name} and parameters.{name} contradict each other", param=name)
+        changes[name] = value
+    return msgspec.structs.replace(asked, **changes)
+
+
+async def embed_all(ask: Ask) -> Done:
+    """The hidden states of every token of each input, special ones included."""
+
+    def rows(found: Answered) -> Any:
+        return [np.ascontiguousarray(each, np.float32) for each in found.states or ()]
+
+    return await _per_token(ask, "states", rows)
+
+
+async def embed_sparse(ask: Ask) -> Done:
+    """For each input the tokens of the vocabulary that matter, with their weights."""
+
+    def rows(found: Answered) -> Any:
+        return [
+            [
+                {"index": index, "value": value}
+                for index, value in zip(ids.tolist(), weights, strict=True)
+            ]
+            for ids, weights in found.sparse or ()
+        ]
+
+    return await _per_token(ask, "sparse", rows)
+
+
+async def _per_token(ask: Ask, gives: str, rows: Callable[[Answered], Any]) -> Done:
+    asked = decoded(ask.raw, _EMBED_ALL)
+    inputs = listed(asked.inputs)
+    async with opened(ask, asked.model) as model:
+        found = await submitted(
+            ask,
+            model.submit_all,
+            inputs,
+            gives=(gives,),
+            prompt=prompt_of(model, asked.prompt_name),
+            **cutting(asked),
+        )
+        tally = Tally()
+        tally.add(inputs, found.token_counts, found)
+        return Done(rows(found), tally.metered(model))
+
+
+async def similarity(ask: Ask) -> Done:
+    """The cosine of a sentence with each of others."""
+    asked = decoded(ask.raw, _SIMILARITY)
+    given, parameters = asked.inputs, asked.parameters or SimilarityParameters()
+    require_count(len(given.sentences), "sentences")
+    texts = listed([given.source_sentence, *given.sentences])
+    async with opened(ask, asked.model) as model:
+        found = await submitted(
+            ask,
+            model.submit,
+            texts,
+            prompt=prompt_of(model, parameters.prompt_name),
+            unit=True,
+            **cutting(parameters),
+        )
+        tally = Tally()
+        tally.add(texts, found.tokens, found)
+        return Done(found.vectors[1:] @ found.vectors[0], tally.metered(model))
