@@ -116,6 +116,15 @@ def test_serving_connects_to_nothing(model_folder: Path, tmp_path: Path) -> None
     assert server.returncode == 0, said
 
 
+def test_serving_loads_nothing_that_could_send_traces() -> None:
+    code = (
+        "import sys, likewise.cli.launch, likewise.server.app, likewise.server.run\n"
+        "import likewise.server.tracing\n"
+        "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @needs_seccomp
 @pytest.mark.parametrize(
     "attempt",

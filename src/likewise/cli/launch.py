@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from likewise.cli.resolve import Place
     from likewise.runtime.service import Service
     from likewise.server.bindings import LiveBinding
+    from likewise.server.tracing import Tracer
     from likewise.stores.bindings import BindingRecord
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -41,6 +42,10 @@ class Launch:
     max_body_mib: int = 32
     guarding: Guarding = Guarding()
     """Who may ask, and how much."""
+    drain_s: float = 0.0
+    """Seconds to take connections after a signal to stop, while `/ready` says no."""
+    otlp_endpoint: str | None = None
+    """Where traces are sent; nowhere when None."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ def serve(
         cleanup.callback(listener.close)
         cleanup.callback(server.join)
         server.start()
+        tracer = _tracer(launch.otlp_endpoint, cleanup)
         models = loading.Models(launch.place)
         cleanup.callback(models.close)
         bindings = tuple(_live(_records(launch, models), models, cleanup))
@@ -100,12 +106,30 @@ def serve(
             max_body_bytes=launch.max_body_mib * 2**20,
             allowed_hosts=hosts,
             guard=guard,
+            tracer=tracer,
         )
         url = address_of(listener, is_secure=guard.certificate is not None)
         running = Running(url, models.services, bindings)
         if before is not None:
             before(running)
-        run(app, listener, on_ready=lambda: (on_ready or announce)(running))
+        run(
+            app,
+            listener,
+            on_ready=lambda: (on_ready or announce)(running),
+            on_stop=app.state.readiness.drain,
+            drain_s=launch.drain_s,
+        )
+
+
+def _tracer(endpoint: str | None, cleanup: contextlib.ExitStack) -> Tracer | None:
+    """What traces requests, if they are to be sent anywhere; before anything slow is done."""
+    if endpoint is None:
+        return None
+    from likewise.server.tracing import Tracer
+
+    tracer = Tracer.to(endpoint)
+    cleanup.callback(tracer.close)
+    return tracer
 
 
 def _import_server() -> None:

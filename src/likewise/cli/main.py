@@ -85,13 +85,20 @@ class LazyGroup(click.Group):
     show_default=True,
     help="What is logged to standard error.",
 )
-def cli(log_level: str) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How it is written: json is one object a line, for programs.",
+)
+def cli(log_level: str, log_format: str) -> None:
     """Embeddings as a property of your data.
 
     Serve models, bind vectors to tables so that they follow every change, and search them, on
     your own machine.
     """
-    output.log_to_stderr(log_level)
+    output.log_to_stderr(log_level, log_format)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likewise.base.log import JsonFormatter, TextFormatter, logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import BinaryIO
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
     from likewise.base.errors import LikewiseError
 
-_LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
+_log = logger("cli")
+_json_records = False
+"""Whether standard error is read by a program, which wants nothing there but records."""
 
 
 def say(text: str = "") -> None:
@@ -33,25 +37,34 @@ def stdout_bytes() -> BinaryIO:
 
 def note(text: str) -> None:
     """A line for people that is no part of the result."""
-    click.echo(_sayable(text, sys.stderr.encoding), err=True)
+    _note(text, logging.INFO)
 
 
 def warn(text: str) -> None:
     """Something to know that stops nothing."""
-    note(click.style("warning: ", fg="yellow") + text)
+    _note(text, logging.WARNING, click.style("warning: ", fg="yellow"))
 
 
 def fail(error: LikewiseError) -> None:
     """Why nothing was done."""
-    note(click.style("error: ", fg="red", bold=True) + str(error))
+    _note(str(error), logging.ERROR, click.style("error: ", fg="red", bold=True))
 
 
 def usage(wrong: click.ClickException) -> None:
     """What is wrong with the command line, and where its help is."""
     context = getattr(wrong, "ctx", None)
-    note(click.style("error: ", fg="red", bold=True) + wrong.format_message())
+    _note(wrong.format_message(), logging.ERROR, click.style("error: ", fg="red", bold=True))
     if context is not None:
         note(f"See '{context.command_path} --help'.")
+
+
+def _note(text: str, level: int, before: str = "") -> None:
+    """On standard error: for people, or as one more record where records are JSON."""
+    line = before + text
+    if _json_records:
+        record = _log.makeRecord(_log.name, level, "", 0, click.unstyle(text), (), None)
+        line = JsonFormatter().format(record)
+    click.echo(_sayable(line, sys.stderr.encoding), err=True)
 
 
 def bug(error: BaseException) -> None:
@@ -162,9 +175,14 @@ def _progress(unit: str) -> Progress:
     return Progress(*columns, console=Console(stderr=True))
 
 
-def log_to_stderr(level: str) -> None:
-    """Show what is logged from `level` upwards."""
-    logging.basicConfig(level=level.upper(), format=_LOG_FORMAT, stream=sys.stderr, force=True)
+def log_to_stderr(level: str, form: str = "text") -> None:
+    """Show what is logged from `level` upwards; with the form `json`, notes are records too."""
+    global _json_records
+    _json_records = form == "json"
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if _json_records else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(_json_records)
 
 
 def drop_stdout() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from likewise.base.precision import Precision
-    from likewise.cli.settings import ModelSettings, Settings
+    from likewise.cli.settings import ModelSettings, ServerSettings, Settings
 
 ENVIRONMENT: dict[str, str] = {
     "LIKEWISE_HOME": "Folder for downloaded models and caches.",
@@ -27,6 +27,8 @@ ENVIRONMENT: dict[str, str] = {
     "LIKEWISE_API_KEY_FILE": "The file that holds it, as secrets of containers do.",
     "LIKEWISE_ADMIN_KEY": "A key that may also load, unload and delete models.",
     "LIKEWISE_ADMIN_KEY_FILE": "The file that holds it.",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces are sent, where likewise.toml doesn't say; see "
+    "`otlp_endpoint` there.",
     "LIKEWISE_ENGINE": "What computes, where likewise.toml doesn't say; see `engine` there.",
 }
 """Every environment variable that Likewise reads."""
@@ -122,6 +124,28 @@ def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:
         )
         for each in written.binding
     )
+
+
+def otlp_endpoint(
+    written: ServerSettings | None = None, *, environment: Mapping[str, str] | None = None
+) -> str | None:
+    """Where traces are sent; None, and nothing is, unless the file or the environment says so.
+
+    Raises:
+        SettingsError: it isn't an HTTP address.
+    """
+    env = os.environ if environment is None else environment
+    endpoint = (written.otlp_endpoint if written is not None else None) or env.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    if not endpoint:
+        return None
+    if not endpoint.startswith(("http://", "https://")):
+        raise SettingsError(
+            f"traces can't be sent to {endpoint!r}: it must begin with http:// or https://",
+            param="otlp_endpoint",
+        )
+    return endpoint
 
 
 def source(written: str, folder: Path) -> str:

@@ -38,6 +38,15 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     metavar="NAME",
     help="One more name that requests may call this server by.",
 )
+@click.option(
+    "--drain",
+    "drain_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Go on taking connections for so long after a signal to stop, while /ready says no.",
+)
 @guard_options
 @model_options
 def serve(
@@ -46,6 +55,7 @@ def serve(
     port: int,
     databases: tuple[Path, ...],
     allowed_hosts: tuple[str, ...],
+    drain_s: float,
     guard: Guarding,
     precision: Precision | None,
     threads: int | None,
@@ -68,5 +78,7 @@ def serve(
             port=port,
             allowed_hosts=allowed_hosts,
             guarding=guard,
+            drain_s=drain_s,
+            otlp_endpoint=resolve.otlp_endpoint(),
         )
     )

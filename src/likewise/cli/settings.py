@@ -32,6 +32,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """More names that requests may call the server by, as behind a reverse proxy."""
     max_body_mib: int = 32
     """Largest request body, in MiB."""
+    drain_s: float = 0.0
+    """Seconds to go on taking connections after a signal to stop, while `/ready` says no."""
+    otlp_endpoint: str | None = None
+    """Where traces are sent, as OTLP over HTTP, such as `http://127.0.0.1:4318`; nowhere when not
+    given."""
     keys: str | None = None
     """File of the keys that are let in, made by `likewise keys add`; see docs/security.md."""
     insecure: bool = False
@@ -168,6 +173,8 @@ def _check_values(settings: Settings, where: str) -> None:
     for name in ("max_batch_inputs", "max_connections", "body_timeout_s", "keep_alive_s"):
         if getattr(settings.server, name) < 1:
             raise SettingsError(f"{where}: server.{name} must be at least 1", param=name)
+    if settings.server.drain_s < 0:
+        raise SettingsError(f"{where}: server.drain_s can't be less than 0", param="drain_s")
     if settings.model.threads is not None and settings.model.threads < 1:
         raise SettingsError(f"{where}: model.threads must be at least 1", param="threads")
     require_engine(settings.model.engine, where)

@@ -45,5 +45,7 @@ def up(
             allowed_hosts=server.allowed_hosts,
             max_body_mib=server.max_body_mib,
             guarding=guarding.of_file(server, config_path.parent, guard),
+            drain_s=server.drain_s,
+            otlp_endpoint=resolve.otlp_endpoint(server),
         )
     )

@@ -106,6 +106,18 @@ QUEUE_SECONDS = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+TE_BATCH_SIZE = Histogram(
+    "te_batch_next_size",
+    "Texts in one batch, by the name that Text Embeddings Inference gives it.",
+    buckets=[2**n for n in range(13)],
+    registry=REGISTRY,
+)
+TE_BATCH_TOKENS = Histogram(
+    "te_batch_next_tokens",
+    "Tokens in one batch, by the name that Text Embeddings Inference gives it.",
+    buckets=[2**n for n in range(21)],
+    registry=REGISTRY,
+)
 SELFCHECK = Gauge(
     "likewise_selfcheck_worst_cosine",
     "Worst agreement of a model's precision with float32, over fixed texts.",
@@ -174,6 +186,8 @@ def saw_batch(
     size.observe(tokens)
     fill.observe(min(1.0, tokens / budget))
     padding.observe(1 - tokens / (texts * longest))
+    TE_BATCH_SIZE.observe(texts)
+    TE_BATCH_TOKENS.observe(tokens)
     by_dialect: dict[str, list[int]] = {}
     for dialect, count in dialects:
         by_dialect.setdefault(dialect, []).append(count)

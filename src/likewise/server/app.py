@@ -29,9 +29,12 @@ from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.guard import Guard
 from likewise.server.limits import Limits
-from likewise.server.middleware import Counting, HostCheck
+from likewise.server.middleware import HostCheck, Watching
 from likewise.server.origins import Origins
+from likewise.server.readiness import Readiness
+from likewise.server.request_metrics import RequestMetrics
 from likewise.server.serving import Fixed
+from likewise.server.te_metrics import TeMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
     from likewise.server.bindings import LiveBinding
     from likewise.server.serving import Catalogue, Model
+    from likewise.server.tracing import Tracer
 
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
@@ -67,19 +71,31 @@ def build(
     max_body_bytes: int = MAX_BODY_BYTES,
     allowed_hosts: Collection[str] | None = None,
     guard: Guard | None = None,
+    tracer: Tracer | None = None,
 ) -> Starlette:
     """The ASGI application; it neither starts nor stops what it is given.
 
     `allowed_hosts` are the names a request may call the server by; None allows every name. Without
-    a `guard` everybody is let in, within the usual limits.
+    a `guard` everybody is let in, within the usual limits. Requests are traced where there is a
+    `tracer`.
     """
     from prometheus_client import CollectorRegistry, Counter
 
     registry = registry or CollectorRegistry()
     routes = [route for room in ROOMS for route in room.routes()]
     guard = guard or Guard()
+    catalogue = Fixed(models) if isinstance(models, Mapping) else models
+    readiness, te = Readiness(catalogue, bindings), TeMetrics()
+    registry.register(te)
     middleware = [
-        Middleware(Counting, registry=registry, routes=routes),
+        Middleware(
+            Watching,
+            metrics=RequestMetrics(registry),
+            routes=routes,
+            watchers=(te.saw, readiness.saw),
+            tracer=tracer,
+            is_draining=lambda: readiness.is_draining,
+        ),
         Middleware(Limits, guard=guard),
     ]
     if allowed_hosts is not None:
@@ -91,7 +107,8 @@ def build(
         exception_handlers={LikewiseError: on_likewise_error, HTTPException: on_http_error},
     )
     app.router.redirect_slashes = False
-    app.state.models = Fixed(models) if isinstance(models, Mapping) else models
+    app.state.models = catalogue
+    app.state.readiness = readiness
     app.state.bindings = tuple(bindings)
     app.state.registry = registry
     app.state.max_body_bytes = max_body_bytes

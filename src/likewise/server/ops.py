@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
-from starlette.routing import Route
 
 from likewise.base.clock import wall
 from likewise.server.errors import json_response
+from likewise.server.readiness import Report
+from likewise.server.routing import Spoken
 from likewise.version import __version__
 
 if TYPE_CHECKING:
@@ -17,17 +18,34 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry, Metric
     from starlette.requests import Request
+    from starlette.routing import Route
 
     from likewise.server.bindings import LiveBinding
+    from likewise.server.readiness import Readiness
     from likewise.server.serving import Catalogue
+
+
+class Health(TypedDict):
+    """The answer of `GET /health`."""
+
+    status: str
+    version: str
+    uptime_s: float
+    models: dict[str, dict[str, Any]]
+    """Each model's state, and what it says of itself."""
+    bindings: list[str]
+    troubles: dict[str, str]
+    """What keeps a binding from following."""
 
 
 def routes() -> list[Route]:
     """What operators ask."""
     return [
-        Route("/health", health, methods=["GET"]),
-        Route("/ready", ready, methods=["GET"]),
-        Route("/metrics", metrics, methods=["GET"]),
+        Spoken("/health", health, methods=["GET"], dialect="likewise", answer=Health),
+        Spoken("/ready", ready, methods=["GET"], dialect="likewise", answer=Report),
+        Spoken(
+            "/metrics", metrics, methods=["GET"], dialect="likewise", media_types=["text/plain"]
+        ),
     ]
 
 
@@ -50,10 +68,10 @@ async def health(request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """200 once every index is filled, else 503."""
-    live: Sequence[LiveBinding] = request.app.state.bindings
-    waiting = [binding.name for binding in live if not binding.is_ready]
-    return json_response({"ready": not waiting, "waiting_for": waiting}, 503 if waiting else 200)
+    """200 when a request would be answered now, else 503 with what is in the way."""
+    readiness: Readiness = request.app.state.readiness
+    report = await readiness.report()
+    return json_response(report, 200 if report["ready"] else 503)
 
 
 async def metrics(request: Request) -> Response:

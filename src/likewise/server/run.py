@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
+from likewise.base.clock import monotonic
 from likewise.server.guard import Guard
 from likewise.server.wire import Wire
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from starlette.types import ASGIApp
 
@@ -26,16 +28,29 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(
-    app: ASGIApp, listener: socket.socket, *, on_ready: Callable[[], None] | None = None
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
+    drain_s: float = 0.0,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM; accepted requests are answered before it returns.
 
-    `on_ready` is called once requests are being answered. A second SIGINT drops what still runs.
+    `on_ready` is called once requests are being answered, `on_stop` as soon as a signal comes. From
+    then on connections are taken for `drain_s` more, so that who sends requests here has the time
+    to see that this server isn't ready any more. A second signal drops what still runs.
     """
-    server(app, on_ready=on_ready).run(sockets=[listener])
+    server(app, on_ready=on_ready, on_stop=on_stop, drain_s=drain_s).run(sockets=[listener])
 
 
-def server(app: ASGIApp, *, on_ready: Callable[[], None] | None = None) -> Server:
+def server(
+    app: ASGIApp,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
+    drain_s: float = 0.0,
+) -> Server:
     """A server that `run` and tests start; setting its `should_exit` stops it.
 
     What guards it is what the application was built with.
@@ -63,21 +78,48 @@ def server(app: ASGIApp, *, on_ready: Callable[[], None] | None = None) -> Serve
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    return Server(config, on_ready)
+    return Server(config, on_ready, on_stop, drain_s)
 
 
 class Server(uvicorn.Server):
-    """uvicorn, except that a signal ends in a return and isn't raised again afterwards."""
+    """uvicorn, except that it drains, and that a signal ends in a return and isn't raised again."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None] | None,
+        on_stop: Callable[[], None] | None,
+        drain_s: float,
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
+        self._drain_s = drain_s
+        self._stop_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
         await super().startup(sockets)
         if self._on_ready is not None and not self.should_exit:
             self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not ready from now on; stop after the time to drain, or at once the second time."""
+        del sig, frame
+        if self._stop_at is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self._stop_at = monotonic() + self._drain_s
+        if self._on_stop is not None:
+            self._on_stop()
+        if not self._drain_s:
+            self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop taking connections."""
+        if self._stop_at is not None and monotonic() >= self._stop_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

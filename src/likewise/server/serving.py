@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
@@ -13,6 +14,7 @@ from likewise.base.clock import monotonic
 from likewise.base.errors import InputError, ModelNotFound
 from likewise.base.names import nearest
 from likewise.server.routing import dialect_of_scope
+from likewise.server.seen import Run
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -211,13 +213,18 @@ async def computed(
         raise InputError(f"{len(inputs)} inputs in one request; the most is {most}")
     options.setdefault("lane", lane_of(request, len(inputs)))
     options.setdefault("deadline", deadline_of(request))
+    notes = noted(request)
+    notes["lane"] = options["lane"]
+    notes["inputs"] = notes.get("inputs", 0) + len(inputs)
+    submitted_at = time.perf_counter()
     call = functools.partial(submit, inputs, dialect=dialect_of_scope(request.scope), **options)
     if characters(inputs) <= _INLINE_CHARACTERS:
         future = call()
     else:
         future = await asyncio.to_thread(call)
     found = await waited(request, future)
-    noted(request)["computed"] = found
+    notes["computed"] = found
+    notes.setdefault("runs", []).append(Run(submitted_at, time.perf_counter(), found))
     return found
 
 

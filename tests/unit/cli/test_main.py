@@ -68,7 +68,7 @@ def test_exit_codes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fails(level: str) -> None:
+    def fails(level: str, form: str) -> None:
         raise raised
 
     monkeypatch.setattr(output, "log_to_stderr", fails)

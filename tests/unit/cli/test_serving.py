@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -172,6 +173,7 @@ def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: 
 
     def best(q: str) -> dict[str, Any]:
         answer = server.ask("/search", {"q": q, "k": 1})
+        assert answer["results"], "the index hasn't followed yet"
         return dict(answer["results"][0])
 
     wait_until(lambda: best("a kitten")["key"] == [1])
@@ -221,3 +223,82 @@ def test_asking_a_server_that_isnt_there(start: Start) -> None:
         process = start("search", "pages", "x", "--url", url)
         assert process.popen.wait(60) == 2
         assert words in process.said
+
+
+def test_readiness_goes_down_first_and_what_was_accepted_is_answered(start: Start) -> None:
+    server = start("--log-level", "info", "--log-format", "json", "serve", "--port", "0",
+                   "--drain", "3")  # fmt: skip
+    assert server.ask("/ready")["ready"]
+    answers: list[Any] = []
+
+    def ask() -> None:
+        answers.append(server.ask("/v1/embeddings", {"input": ["word " * 200] * 60}))
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    url = server.url()
+
+    def running() -> bool:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+            return b"likewise_http_requests_running 4.0" in answer.read()
+
+    wait_until(running, what="the requests' arrival")
+    server.popen.send_signal(signal.SIGTERM)
+
+    def refused() -> bool:
+        with pytest.raises(urllib.error.HTTPError) as not_ready:
+            server.ask("/ready")
+        with not_ready.value as answer:
+            return answer.code == 503 and json.load(answer)["draining"] is True
+
+    wait_until(refused, what="the end of readiness")
+    # It still answers who didn't hear of it yet.
+    assert len(server.ask("/v1/embeddings", {"input": "a"})["data"]) == 1
+    for thread in asking:
+        thread.join()
+    assert [len(answer["data"]) for answer in answers] == [60] * 3
+    assert server.popen.wait(60) == 0
+    # Every line is a record, those for people too.
+    records = [json.loads(line) for line in server.said.splitlines()]
+    assert {"cli", "server.access"} <= {r["logger"].removeprefix("likewise.") for r in records}
+    done = [r for r in records if r["message"] == "request" and r["route"] == "/v1/embeddings"]
+    assert [r["status"] for r in done] == [200] * 4
+    assert all(r["request_id"] for r in done)
+
+
+def test_a_second_signal_ends_at_once(start: Start) -> None:
+    server = start("serve", "--port", "0", "--drain", "600")
+    url = server.url()
+    asking = threading.Thread(target=_hang, args=(url,), daemon=True)
+    asking.start()
+
+    def running() -> bool:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=60) as answer:
+            return b"likewise_http_requests_running 2.0" in answer.read()
+
+    wait_until(running, what="the request's arrival")
+    server.popen.send_signal(signal.SIGTERM)
+    wait_until(lambda: _status(f"{url}/ready") == 503, what="the end of readiness")
+    server.popen.send_signal(signal.SIGTERM)
+    # Far less than the 60 s that a request may take after a signal.
+    assert server.popen.wait(20) == 0
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+
+
+def _hang(url: str) -> None:
+    """Begin a request that is never sent to its end."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{"
+        )
+        connection.recv(1)

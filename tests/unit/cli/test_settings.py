@@ -14,6 +14,8 @@ port = 8000
 models = ["a/b"]
 allowed_hosts = ["search.example"]
 max_body_mib = 4
+drain_s = 5
+otlp_endpoint = "http://127.0.0.1:4318"
 
 [model]
 precision = "exact"
@@ -35,7 +37,9 @@ chunk = "tokens:64/8"
 
 def test_everything_that_can_be_written() -> None:
     read = settings.parse(WHOLE)
-    assert read.server == settings.ServerSettings("0.0.0.0", 8000, ("a/b",), ("search.example",), 4)
+    assert read.server == settings.ServerSettings(
+        "0.0.0.0", 8000, ("a/b",), ("search.example",), 4, 5.0, "http://127.0.0.1:4318"
+    )
     assert read.model == settings.ModelSettings("exact", "openvino", 2, "/models", True)
     assert read.binding == (
         settings.BindingSettings(
@@ -60,6 +64,7 @@ def test_an_empty_file_means_the_defaults() -> None:
         ("[server]\nport = '80'", "server.port: expected int, got str"),
         ("[server]\nport = 70000", "server.port must be 0 to 65535"),
         ("[server]\nmax_body_mib = 0", "server.max_body_mib must be at least 1"),
+        ("[server]\ndrain_s = -1", "server.drain_s can't be less than 0"),
         ("[model]\nthreads = 0", "model.threads must be at least 1"),
         ("[model]\nprecision = 'int8'", "model.precision: invalid enum value 'int8'"),
         ("[model]\nengine = 'openvno'", "unknown engine 'openvno' (did you mean 'openvino'?)"),

@@ -22,7 +22,6 @@ def test_health(client: TestClient) -> None:
     assert body["version"] == __version__
     assert body["models"]["m"]["engine"] == "by hand"
     assert body["uptime_s"] >= 0
-    assert client.get("/ready").json() == {"ready": True, "waiting_for": []}
 
 
 def samples(client: TestClient, name: str) -> dict[str, float]:
@@ -37,12 +36,13 @@ def test_each_request_is_counted_once(client: TestClient) -> None:
     client.post("/v1/embeddings", json={"input": ""})
     client.get("/v1/models/m")
     counted = samples(client, "likewise_http_requests_total")
-    line = 'likewise_http_requests_total{{method="{}",route="{}",status="{}"}}'
+    line = 'likewise_http_requests_total{{dialect="openai",method="{}",route="{}",status="{}"}}'
     assert counted[line.format("POST", "/v1/embeddings", 200)] == 3
     assert counted[line.format("POST", "/v1/embeddings", 400)] == 1
     assert counted[line.format("GET", "/v1/models/{name:path}", 200)] == 1
     timed = samples(client, "likewise_http_request_seconds_count")
-    assert timed['likewise_http_request_seconds_count{route="/v1/embeddings"}'] == 4
+    series = 'likewise_http_request_seconds_count{dialect="openai",route="/v1/embeddings"}'
+    assert timed[series] == 4
 
 
 def test_made_up_paths_are_one_series(client: TestClient) -> None:
@@ -50,8 +50,30 @@ def test_made_up_paths_are_one_series(client: TestClient) -> None:
         client.get(f"/made/up/{at}")
     counted = samples(client, "likewise_http_requests_total")
     assert [key for key in counted if "made" in key] == []
-    only = 'likewise_http_requests_total{method="GET",route="unknown",status="404"}'
+    only = (
+        'likewise_http_requests_total{dialect="unknown",method="GET",route="unknown",status="404"}'
+    )
     assert counted[only] == 5
+
+
+def test_what_a_request_asked_of_a_model_is_counted(client: TestClient) -> None:
+    client.post("/v1/embeddings", json={"input": ["one", "two words", "a"]})
+    client.get("/health")
+    who = 'dialect="openai",lane="interactive",model="m"'
+    for name, total in (("inputs", 3), ("tokens", 4)):
+        name = f"likewise_request_{name}"
+        assert samples(client, f"{name}_sum") == {f"{name}_sum{{{who}}}": total}
+        assert samples(client, f"{name}_count") == {f"{name}_count{{{who}}}": 1}
+    name = "likewise_serialise_seconds_count"
+    assert samples(client, name) == {f'{name}{{dialect="openai"}}': 1}
+
+
+def test_made_up_methods_are_one_series(client: TestClient) -> None:
+    for at in range(3):
+        client.request(f"MADE{at}", "/health")
+    counted = samples(client, "likewise_http_requests_total")
+    assert [value for key, value in counted.items() if 'method="other"' in key] == [3]
+    assert not [key for key in counted if "MADE" in key]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:7997", "localhost:1", "[::1]:7997"])
