@@ -16,7 +16,7 @@ from likewise.server.app import build
 from likewise.server.readiness import FIRST_WAIT_S
 from likewise.server.run import GRACE_S
 from tests.deploy.commands import parsed
-from tests.deploy.test_docker import KEYS, instructions
+from tests.deploy.test_docker import instructions
 from tests.deploy.test_watching import exported, wrong
 from tests.unit.server.fakes import FakeModel
 
@@ -184,7 +184,7 @@ def test_volumes_and_secrets_are_there(
     secret = manifests["Secret"]
     assert at(volumes["keys"], "secret.secretName") == secret["metadata"]["name"]
     for one in container["env"]:
-        assert one["name"] in {*ENVIRONMENT, *KEYS}
+        assert one["name"] in ENVIRONMENT
         folder, _, file = one["value"].rpartition("/")
         assert mounts[folder] == "keys"
         assert file in secret["stringData"]

@@ -85,6 +85,23 @@ def _plain(value: object) -> object:
     return str(value)
 
 
+class Wordless(Exception):
+    """An error as the log has it: what kind it was, and not what it said."""
+
+
+def without_words(error: BaseException) -> Wordless:
+    """What to log of an error that nobody expected, and of its causes: kinds and tracebacks.
+
+    A message may repeat what a client sent, and texts and keys don't belong into logs.
+    """
+    shown = Wordless(f"{type(error).__module__}.{type(error).__qualname__}")
+    shown.__suppress_context__ = True
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if before is not None:
+        shown.__cause__ = without_words(before)
+    return shown.with_traceback(error.__traceback__)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"

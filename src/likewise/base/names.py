@@ -9,9 +9,14 @@ from typing import Any
 
 from likewise.base.errors import LikewiseError, MissingExtra, SettingsError
 
+_LONGEST_TYPO = 200
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)` when a known name is close, else an empty string."""
+    if len(name) > _LONGEST_TYPO:
+        # Comparing takes time with the square of the length, and names come from outside.
+        return ""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -19,14 +19,14 @@ class Refused(LikewiseError):
     code = "refused"
 
 
-def search(url: str, asked: dict[str, Any]) -> dict[str, Any]:
-    """The answer of `POST /search` at `url`.
+def search(url: str, asked: dict[str, Any], *, key: str | None = None) -> dict[str, Any]:
+    """The answer of `POST /search` at `url`, where `key` lets us in.
 
     Raises:
         SettingsError: nothing answers there, or it isn't a likewise server.
         Refused: the server's own words.
     """
-    return ask(url, "/search", asked, has="results")
+    return ask(url, "/search", asked, has="results", key=key)
 
 
 def ask(

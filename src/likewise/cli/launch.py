@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import signal
 import threading
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound
 from likewise.cli import catalogue, output
+from likewise.cli.guarding import Guarding, guard_of
 from likewise.cli.resolve import Keeping
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from likewise.runtime.service import Service
     from likewise.runtime.standing import Standing
     from likewise.server.bindings import LiveBinding
+    from likewise.server.guard import Guard
     from likewise.server.serving import Listed
     from likewise.server.tracing import Tracer
     from likewise.stores.bindings import BindingRecord
@@ -47,6 +48,8 @@ class Launch:
     port: int = DEFAULT_PORT
     allowed_hosts: tuple[str, ...] = ()
     max_body_mib: int = 32
+    guarding: Guarding = Guarding()
+    """Who may ask, and how much."""
     drain_s: float = 0.0
     """Seconds to take connections after a signal to stop, while `/ready` says no."""
     otlp_endpoint: str | None = None
@@ -79,12 +82,13 @@ def serve(
 
     Raises:
         AddressInUse: the port is taken; nothing was loaded.
+        SettingsError: the server can't be guarded as it should be; nothing was loaded.
         LikewiseError: a model or a binding can't be served.
     """
     from likewise.server.listen import address_of, listen
 
+    guard = guard_of(launch.guarding, launch.host)
     listener = listen(launch.host, launch.port)
-    warn_if_open(launch.host)
     server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(listener.close)
@@ -102,10 +106,11 @@ def serve(
             models.serve(name)
         models.start()
         server.join()
-        running = Running(address_of(listener), models.registry.models(), bindings)
+        url = address_of(listener, is_secure=guard.certificate is not None)
+        running = Running(url, models.registry.models(), bindings)
         if before is not None:
             before(running)
-        app = _app(launch, models, bindings, tracer)
+        app = _app(launch, models, bindings, guard, tracer)
         from likewise.server.run import run
 
         run(
@@ -149,6 +154,7 @@ def _app(
     launch: Launch,
     models: Catalogued,
     bindings: Sequence[LiveBinding],
+    guard: Guard,
     tracer: Tracer | None,
 ) -> Starlette:
     from likewise.runtime.metrics import REGISTRY
@@ -163,27 +169,11 @@ def _app(
         registry=REGISTRY,
         max_body_bytes=launch.max_body_mib * 2**20,
         allowed_hosts=hosts,
+        guard=guard,
         tracer=tracer,
     )
-    app.state.is_loopback = _is_loopback(launch.host)
     app.state.timeout_s = launch.keeping.timeout_s
     return app
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def warn_if_open(host: str) -> None:
-    """Say that nobody is asked for a name or key, where others than this machine can call."""
-    if not _is_loopback(host):
-        output.warn(
-            f"{host} may be reached from other machines, and nothing here asks who they are: put "
-            f"a proxy that does in front of it, or use --host {DEFAULT_HOST}"
-        )
 
 
 def _import_server() -> None:

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "bind": ("likewise.cli.bind:bind", "Keep a table's vectors in step with its rows."),
     "search": ("likewise.cli.search:search", "Find the rows of the binding NAME nearest to QUERY."),
+    "keys": ("likewise.cli.keys:keys", "Make and revoke the keys that a server asks for."),
     "models": (
         "likewise.cli.models:models",
         "See which models are here; fetch, delete, load and unload them.",

@@ -25,10 +25,14 @@ ENVIRONMENT: dict[str, str] = {
     "XDG_CACHE_HOME": "Where LIKEWISE_HOME isn't set: models go into its folder 'likewise'.",
     "LIKEWISE_OFFLINE": "1 downloads nothing, ever.",
     "HF_HUB_OFFLINE": "1 means the same as LIKEWISE_OFFLINE=1.",
+    "LIKEWISE_API_KEY": "A key that servers let in and that `likewise search --url` sends.",
+    "LIKEWISE_API_KEY_FILE": "The file that holds it, as secrets of containers do.",
+    "LIKEWISE_ADMIN_KEY": "A key that may also load, unload and delete models; with it "
+    "`likewise models load` and its like ask.",
+    "LIKEWISE_ADMIN_KEY_FILE": "The file that holds it.",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces are sent, where likewise.toml doesn't say; see "
     "`otlp_endpoint` there.",
     "LIKEWISE_ENGINE": "What computes, where likewise.toml doesn't say; see `engine` there.",
-    "LIKEWISE_ADMIN_KEY": "The key with which `likewise models load` and its like ask a server.",
 }
 """Every environment variable that Likewise reads."""
 
@@ -140,7 +144,7 @@ def admin_key(file: Path | None, environment: Mapping[str, str] | None = None) -
     """
     env = os.environ if environment is None else environment
     if file is None:
-        return env.get("LIKEWISE_ADMIN_KEY") or None
+        return _secret(env, "LIKEWISE_ADMIN_KEY")
     try:
         key = file.read_text(encoding="utf-8").strip().partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as refused:
@@ -148,6 +152,35 @@ def admin_key(file: Path | None, environment: Mapping[str, str] | None = None) -
     if not key:
         raise SettingsError(f"{file} has no key", param="key_file")
     return key
+
+
+def given_keys(environment: Mapping[str, str] | None = None) -> dict[str, tuple[str, bool]]:
+    """Keys that the environment holds, or names files of: by variable, and whether it is admin's.
+
+    Raises:
+        SettingsError: a key and its file are given, or the file can't be read.
+    """
+    env = os.environ if environment is None else environment
+    found = {}
+    for name, is_admin in (("LIKEWISE_API_KEY", False), ("LIKEWISE_ADMIN_KEY", True)):
+        key = _secret(env, name)
+        if key is not None:
+            found[name] = (key, is_admin)
+    return found
+
+
+def _secret(env: Mapping[str, str], name: str) -> str | None:
+    key, path = env.get(name), env.get(f"{name}_FILE")
+    if not path:
+        return key or None
+    if key:
+        raise SettingsError(f"{name} and {name}_FILE are both set; one of them is enough")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as refused:
+        # What a file that isn't text holds may be the secret all the same: its path is enough.
+        reason = getattr(refused, "strerror", None) or "it isn't text"
+        raise SettingsError(f"{name}_FILE: {path} can't be read: {reason}") from None
 
 
 def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:

@@ -52,7 +52,9 @@ def search(
     if url is not None:
         from likewise.cli import asking
 
-        answer = asking.search(url, {"binding": name, "q": query, "k": k, "fresh_only": fresh_only})
+        asked = {"binding": name, "q": query, "k": k, "fresh_only": fresh_only}
+        key, _ = resolve.given_keys().get("LIKEWISE_API_KEY", (None, False))
+        answer = asking.search(url, asked, key=key)
     else:
         place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
         record = record_of(name, resolve.databases(db, config_path, fallback=DEMO_DATABASE))

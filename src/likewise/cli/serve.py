@@ -10,6 +10,7 @@ from likewise.base.durations import FOREVER, seconds
 from likewise.base.errors import SettingsError
 from likewise.base.precision import Precision
 from likewise.cli import launch, resolve
+from likewise.cli.guarding import Guarding, guard_options
 from likewise.cli.options import model_options
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
@@ -75,6 +76,7 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     metavar="NAME=MODEL",
     help="One more name for a model.",
 )
+@guard_options
 @model_options
 def serve(
     models: tuple[str, ...],
@@ -88,6 +90,7 @@ def serve(
     memory_budget: int | None,
     models_dir: Path | None,
     aliases: tuple[str, ...],
+    guard: Guarding,
     precision: Precision | None,
     threads: int | None,
     engine: str | None,
@@ -108,6 +111,7 @@ def serve(
             host=host,
             port=port,
             allowed_hosts=allowed_hosts,
+            guarding=guard,
             drain_s=drain_s,
             otlp_endpoint=resolve.otlp_endpoint(),
             keeping=resolve.Keeping(

@@ -24,8 +24,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table `[server]`."""
 
     host: str = DEFAULT_HOST
-    """Address to listen on. There is no authentication: beyond loopback, everybody who reaches
-    the port can read every bound table."""
+    """Address to listen on. Beyond loopback the server wants `keys`, or `insecure`."""
     port: int = DEFAULT_PORT
     """Port to listen on; 0 takes a free one."""
     models: tuple[str, ...] = ()
@@ -64,6 +63,26 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether vectors of texts are kept: `off`, `memory`, or the path of a SQLite file."""
     vector_cache_mib: int = 256
     """MiB that kept vectors may take."""
+    keys: str | None = None
+    """File of the keys that are let in, made by `likewise keys add`; see docs/security.md."""
+    insecure: bool = False
+    """`true` lets everybody in, also beyond loopback."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may use the server from a browser, such as `https://app.example`; `*`
+    means every one."""
+    tls_cert: str | None = None
+    """PEM file of the certificate to speak https with, followed by those between it and its
+    root."""
+    tls_key: str | None = None
+    """PEM file of the certificate's private key, without a passphrase."""
+    max_batch_inputs: int = 2048
+    """Most inputs in one request; OpenAI's dialect never takes more than 2,048."""
+    max_connections: int = 1000
+    """Most connections at a time."""
+    body_timeout_s: float = 60
+    """How long a request's body may take to come, in seconds."""
+    connection_idle_s: float = 75
+    """How long a connection without a request is kept, in seconds."""
 
 
 class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,6 +196,9 @@ def _check_values(settings: Settings, where: str) -> None:
         raise SettingsError(f"{where}: server.port must be 0 to 65535", param="port")
     if settings.server.max_body_mib < 1:
         raise SettingsError(f"{where}: server.max_body_mib must be at least 1")
+    for name in ("max_batch_inputs", "max_connections", "body_timeout_s", "connection_idle_s"):
+        if getattr(settings.server, name) < 1:
+            raise SettingsError(f"{where}: server.{name} must be at least 1", param=name)
     if settings.server.drain_s < 0:
         raise SettingsError(f"{where}: server.drain_s can't be less than 0", param="drain_s")
     _check_keeping(settings.server, where)

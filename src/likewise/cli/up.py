@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from likewise.base.precision import Precision
-from likewise.cli import launch, resolve, settings
+from likewise.cli import guarding, launch, resolve, settings
 from likewise.cli.options import config_option, model_options
 
 
@@ -15,11 +15,13 @@ from likewise.cli.options import config_option, model_options
 @config_option
 @click.option("--host", help="Address to listen on, instead of the file's.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the file's.")
+@guarding.guard_options
 @model_options
 def up(
     config_path: Path,
     host: str | None,
     port: int | None,
+    guard: guarding.Guarding,
     precision: Precision | None,
     threads: int | None,
     engine: str | None,
@@ -42,6 +44,7 @@ def up(
             port=port if port is not None else server.port,
             allowed_hosts=server.allowed_hosts,
             max_body_mib=server.max_body_mib,
+            guarding=guarding.of_file(server, config_path.parent, guard),
             drain_s=server.drain_s,
             otlp_endpoint=resolve.otlp_endpoint(server),
             keeping=resolve.keeping(server, folder=config_path.parent),

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
 from likewise.base import durations
 from likewise.base.errors import (
     AdminError,
-    Forbidden,
     InputError,
     ModelNotFound,
     SettingsError,
@@ -25,8 +23,9 @@ from likewise.runtime.making import Wanted
 from likewise.runtime.registry import Registry
 from likewise.server import body
 from likewise.server.errors import json_response
+from likewise.server.local import require_admin
 from likewise.server.routing import Endpoint, Spoken
-from likewise.server.serving import caller_of, give_back, noted, waited
+from likewise.server.serving import give_back, noted, waited
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -143,23 +142,6 @@ def _route(path: str, endpoint: Endpoint, method: str, **described: Any) -> Spok
     return Spoken(path, endpoint, methods=[method], dialect="likewise", **described)
 
 
-def require_admin(request: Request) -> None:
-    """Let nobody pass but who may run the server: a key for it; without any keys, this machine.
-
-    Raises:
-        Forbidden: the caller may not.
-    """
-    if caller_of(request).get("is_admin"):
-        return
-    state = request.app.state
-    if getattr(state, "keys", None) is not None or not getattr(state, "is_loopback", False):
-        raise Forbidden("this needs an admin key")
-    # Without a key, a page of a stranger in this machine's browser could ask it, too.
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise Forbidden(f"a page of {origin} may not do this")
-
-
 async def models(request: Request) -> Response:
     """All models, loaded or not, with everything that is known of them."""
     registry = _registry(request)
@@ -231,7 +213,7 @@ async def remove(request: Request) -> Response:
 
 
 def _registry(request: Request) -> Registry:
-    require_admin(request)
+    require_admin(request, "this")
     served = request.app.state.models
     if not isinstance(served, Registry):
         raise AdminError("this server's models are fixed")

@@ -25,9 +25,13 @@ from likewise.server import (
     tei,
     vllm,
 )
+from likewise.server.access import Access
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.errors import on_http_error, on_likewise_error
+from likewise.server.guard import Guard
+from likewise.server.limits import Limits
 from likewise.server.middleware import HostCheck, Watching
+from likewise.server.origins import Origins
 from likewise.server.readiness import Readiness
 from likewise.server.request_metrics import RequestMetrics
 from likewise.server.serving import Fixed
@@ -68,17 +72,20 @@ def build(
     registry: CollectorRegistry | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     allowed_hosts: Collection[str] | None = None,
+    guard: Guard | None = None,
     tracer: Tracer | None = None,
 ) -> Starlette:
     """The ASGI application; it neither starts nor stops what it is given.
 
-    `allowed_hosts` are the names a request may call the server by; None allows every name.
-    Requests are traced where there is a `tracer`.
+    `allowed_hosts` are the names a request may call the server by; None allows every name. Without
+    a `guard` everybody is let in, within the usual limits. Requests are traced where there is a
+    `tracer`.
     """
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Counter
 
     registry = registry or CollectorRegistry()
     routes = [route for room in ROOMS for route in room.routes()]
+    guard = guard or Guard()
     catalogue = Fixed(models) if isinstance(models, Mapping) else models
     readiness, te = Readiness(catalogue, bindings), TeMetrics()
     registry.register(te)
@@ -90,10 +97,12 @@ def build(
             watchers=(te.saw, readiness.saw),
             tracer=tracer,
             is_draining=lambda: readiness.is_draining,
-        )
+        ),
+        Middleware(Limits, guard=guard),
     ]
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed=allowed_hosts))
+    middleware += _guarding(guard, registry)
     app = Starlette(
         routes=routes,
         middleware=middleware,
@@ -105,6 +114,25 @@ def build(
     app.state.bindings = tuple(bindings)
     app.state.registry = registry
     app.state.max_body_bytes = max_body_bytes
+    app.state.guard = guard
+    app.state.keys = guard.keys
+    app.state.max_inputs = guard.max_inputs
+    app.state.body_timeout_s = guard.body_timeout_s
+    app.state.cut_off = Counter(
+        "likewise_http_cut_off",
+        "Connections that were ended, or not served, because of what came over them.",
+        ("reason",),
+        registry=registry,
+    )
     app.state.started_at = wall()
     ops.BindingStates(app.state.bindings).register(registry)
     return app
+
+
+def _guarding(guard: Guard, registry: CollectorRegistry) -> list[Middleware]:
+    """Who may ask, outermost first."""
+    keys = guard.keys
+    origins = Middleware(Origins, allowed=guard.cors_origins, has_keys=keys is not None)
+    return (
+        [origins] if keys is None else [origins, Middleware(Access, keys=keys, registry=registry)]
+    )

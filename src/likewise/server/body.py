@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -15,9 +17,17 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
+TIMEOUT_S = 60.0
+"""How long a body may take to come, where the server doesn't say."""
+
+MAX_CONTAINERS = 100_000
+"""Lists and objects in one body: empty ones take thirty times the memory of their two bytes."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NAME = re.compile(rb'"([^"\\]*)"\s*:')
+_SHORT = 4096
 _UNKNOWN = re.compile(r"unknown field `(?P<name>.*)`", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _WHERE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -27,8 +37,18 @@ async def read(request: Request, limit: int) -> bytes:
     """The whole body.
 
     Raises:
-        HTTPException: 413, it is longer than `limit` bytes.
+        HTTPException: 413, it is longer than `limit` bytes; 408, it didn't come in time.
     """
+    seconds: float = getattr(request.app.state, "body_timeout_s", TIMEOUT_S)
+    try:
+        async with asyncio.timeout(seconds):
+            return await _read(request, limit)
+    except TimeoutError:
+        message = f"the body didn't come within {seconds:g} s"
+        raise HTTPException(408, message, {"connection": "close"}) from None
+
+
+async def _read(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
@@ -46,20 +66,58 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...
     """`body` as the decoder's type; `fields` are the names that a mistyped one is compared with.
 
     Raises:
-        InputError: not UTF-8, not JSON, or not of the shape.
+        InputError: not UTF-8, not JSON, not of the shape, or a field is there twice.
     """
-    if not body.strip():
+    if not body or body.isspace():
         raise InputError("the body is empty; a JSON object is expected")
     try:
         body.decode()
     except UnicodeDecodeError as wrong:
         raise InputError(f"the body isn't valid UTF-8 (byte {wrong.start})") from wrong
+    _refuse_many(body)
     try:
-        return decoder.decode(body)
+        decoded = decoder.decode(body)
+        _refuse_twice(body, fields)
     except msgspec.ValidationError as wrong:
         raise explained(str(wrong), fields) from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
         raise InputError(f"the body isn't valid JSON: {wrong}") from wrong
+    except RecursionError:
+        # Its traceback is as deep as the body.
+        raise InputError("the body is nested too deeply") from None
+    return decoded
+
+
+def _refuse_many(body: bytes) -> None:
+    """Refuse more lists and objects than any request has, before memory is taken for them."""
+    if _containers(body) > MAX_CONTAINERS and _containers(_STRING.sub(b"", body)) > MAX_CONTAINERS:
+        raise InputError(f"the body has more than {MAX_CONTAINERS:,} lists and objects")
+
+
+def _containers(body: bytes) -> int:
+    return body.count(b"[") + body.count(b"{")
+
+
+def _refuse_twice(body: bytes, fields: tuple[str, ...]) -> None:
+    """Refuse a name that stands twice in an object: who looked at the first saw another request.
+
+    Only bodies in which a name is seen twice are read a second time.
+    """
+    if len(body) <= _SHORT:
+        names = _NAME.findall(body)
+        is_suspect = len(names) != len(set(names))
+    else:
+        is_suspect = any(body.count(b'"%s"' % name.encode()) > 1 for name in fields)
+    if is_suspect:
+        json.loads(body, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise InputError(f"the field {name!r} is there twice", param=name)
+        seen.add(name)
 
 
 def explained(message: str, fields: tuple[str, ...]) -> InputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 RETRY_AFTER_S = 1
+_LONGEST_MESSAGE = 4000
+_LONGEST_PARAM = 200
+"""A message repeats names that came with the request, which may have any length."""
 
 _REQUEST = "invalid_request_error"
 _SERVER = "server_error"
@@ -110,11 +113,20 @@ class Refusal:
     def response(self, dialect: str = "openai") -> Response:
         """As `dialect` says it, with `Retry-After` where a retry can help."""
         status = STATUS_BY_DIALECT.get(dialect, {}).get(self.code, self.status)
-        body = SHAPES.get(dialect, _openai)(self, status)
+        body = SHAPES.get(dialect, _openai)(self._short(), status)
         headers = {"x-likewise-error": self.code}
         if self.retry_after_s is not None:
             headers["retry-after"] = str(max(1, math.ceil(self.retry_after_s)))
         return json_response(body, status, headers)
+
+    def _short(self) -> Refusal:
+        if len(self.message) <= _LONGEST_MESSAGE and len(self.param or "") <= _LONGEST_PARAM:
+            return self
+        half = _LONGEST_MESSAGE // 2
+        message = self.message
+        if len(message) > _LONGEST_MESSAGE:
+            message = f"{message[:half]} ... {message[-half:]}"
+        return replace(self, message=message, param=self.param and self.param[:_LONGEST_PARAM])
 
 
 Shape = Callable[[Refusal, int], Mapping[str, Any]]
@@ -187,7 +199,12 @@ async def on_likewise_error(request: Request, error: Exception) -> Response:
     return refusal_of(error).response(dialect_of_scope(request.scope))
 
 
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+_HTTP_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "body_too_large",
+}
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:

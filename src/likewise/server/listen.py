@@ -1,9 +1,10 @@
-"""The socket: taken before anything slow is done, so that a taken port is said at once."""
+"""Socket and certificate: tried before anything slow is done, so that trouble is said at once."""
 
 from __future__ import annotations
 
 import errno
 import socket
+from pathlib import Path
 
 from likewise.base.errors import AddressInUse, SettingsError
 
@@ -52,7 +53,41 @@ def _refused(host: str, port: int, refused: OSError) -> AddressInUse | SettingsE
     return SettingsError(f"can't listen on {host} port {port}: {refused.strerror}", param="host")
 
 
-def address_of(listener: socket.socket) -> str:
+def address_of(listener: socket.socket, *, is_secure: bool = False) -> str:
     """The URL of a listening socket; with a port of 0, the one that was given."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def require_certificate(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    """Both files, once it is sure that a server can speak https with them; None without either.
+
+    Raises:
+        SettingsError: only one is given, or they can't be read, aren't PEM, don't belong together,
+            or the key wants a passphrase.
+    """
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        missing = "certificate (--tls-cert)" if certificate is None else "key (--tls-key)"
+        raise SettingsError(f"https needs a certificate and its key; the {missing} is missing")
+    import ssl
+
+    for path in (certificate, key):
+        try:
+            path.open("rb").close()
+        except OSError as refused:
+            raise SettingsError(f"{path}: can't be read: {refused.strerror}") from refused
+
+    def no_passphrase() -> str:
+        raise SettingsError(f"{key} wants a passphrase; give a key without one")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, no_passphrase)
+    except ssl.SSLError as wrong:
+        reason = (wrong.reason or "they aren't PEM").lower().replace("_", " ")
+        raise SettingsError(
+            f"{certificate} and {key} aren't a certificate in PEM and its key: {reason}"
+        ) from wrong
+    return certificate, key

@@ -8,8 +8,9 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
-from likewise.base.log import REQUEST_ID, fields, logger
+from likewise.base.log import REQUEST_ID, fields, logger, without_words
 from likewise.server.errors import Refusal, internal_error
 from likewise.server.request_metrics import RequestMetrics
 from likewise.server.routing import dialect_of_scope
@@ -89,10 +90,10 @@ class Watching:
     async def _answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             await self._app(scope, receive, answer.send)
-        except Gone:
+        except (Gone, ClientDisconnect):
             pass
-        except Exception:  # noqa: BLE001 - the server's last resort: answer, log, go on
-            _log.exception(fields("bug", route=self._route(scope)))
+        except Exception as bug:  # noqa: BLE001 - the server's last resort: answer, log, go on
+            _log.error(fields("bug", route=self._route(scope)), exc_info=without_words(bug))
             if answer.status == CLIENT_GONE:
                 await internal_error(dialect_of_scope(scope))(scope, receive, answer.send)
 
@@ -191,7 +192,7 @@ class HostCheck:
                     f"allow it with --allow-host or server.allowed_hosts"
                 )
                 refusal = Refusal(421, "invalid_request_error", message, "host_not_allowed")
-                await refusal.response()(scope, receive, send)
+                await refusal.response(dialect_of_scope(scope))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -52,8 +52,27 @@ class Spoken(Route):
 
 
 def dialect_of_scope(scope: Scope) -> str:
-    """The dialect that a request's handler or route noted; where there is none, by its path."""
+    """The dialect that a request's handler or route noted; before either has, its path's."""
     noted = scope.get("likewise", {}).get("dialect")
     if noted is not None:
         return str(noted)
+    route = spoken_at(scope)
+    if route is not None:
+        return route.dialect
     return "ollama" if str(scope.get("path", "")).startswith("/api/") else "openai"
+
+
+def spoken_at(scope: Scope) -> Spoken | None:
+    """The route that a request would take; one for other methods where there is none for its own.
+
+    None outside of an application, or where no route of a dialect has the path.
+    """
+    others: Spoken | None = None
+    for route in getattr(scope.get("app"), "routes", ()):
+        match, _ = route.matches(scope)
+        if match is Match.NONE:
+            continue
+        if match is Match.FULL:
+            return route if isinstance(route, Spoken) else others
+        others = others or (route if isinstance(route, Spoken) else None)
+    return others

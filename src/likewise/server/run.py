@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
 
 from likewise.base.clock import monotonic
+from likewise.server.guard import Guard
+from likewise.server.wire import Wire
 
 if TYPE_CHECKING:
     import socket
@@ -48,9 +51,26 @@ def server(
     on_stop: Callable[[], None] | None = None,
     drain_s: float = 0.0,
 ) -> Server:
-    """A server that `run` and tests start; setting its `should_exit` stops it."""
+    """A server that `run` and tests start; setting its `should_exit` stops it.
+
+    What guards it is what the application was built with.
+    """
+    state = getattr(app, "state", None)
+    guard: Guard = getattr(state, "guard", None) or Guard()
+    refused = getattr(state, "cut_off", None)
+    certificate, key = guard.certificate or (None, None)
+
+    def cut_off(reason: str) -> None:
+        if refused is not None:
+            refused.labels(reason).inc()
+
     config = uvicorn.Config(
         app,
+        # A class, as far as uvicorn is concerned.
+        http=cast("Any", functools.partial(Wire, guard=guard, cut_off=cut_off)),
+        timeout_keep_alive=cast("int", guard.keep_alive_s),
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -177,9 +177,13 @@ async def computed(
 
     Raises:
         Gone: the client hung up.
-        InputError: a header says something that isn't known.
+        InputError: a header says something that isn't known, or there are more inputs than one
+            request may have here.
         LikewiseError: whatever `submit` raises, at once or later.
     """
+    most: int | None = getattr(request.app.state, "max_inputs", None)
+    if most is not None and len(inputs) > most:
+        raise InputError(f"{len(inputs)} inputs in one request; the most is {most}")
     options.setdefault("lane", lane_of(request, len(inputs)))
     options.setdefault("deadline", deadline_of(request))
     notes = noted(request)

@@ -17,7 +17,8 @@ from typing import Any
 import apsw
 import pytest
 
-from likewise.cli.launch import warn_if_open
+from likewise.base.errors import SettingsError
+from likewise.cli.guarding import Guarding, guard_of
 from likewise.server.listen import listen
 from tests.conformance.tiny import write_bert
 from tests.support import wait_until
@@ -129,14 +130,19 @@ def test_a_taken_port_is_said_before_anything_is_loaded(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "warned"),
+    ("host", "is_open"),
     [("127.0.0.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True), ("pc", True)],
 )
-def test_an_address_open_to_others_is_warned_of(
-    host: str, warned: bool, capsys: pytest.CaptureFixture[str]
+def test_an_address_open_to_others_wants_keys_or_a_word(
+    host: str, is_open: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    warn_if_open(host)
-    assert ("nothing here asks who they are" in capsys.readouterr().err) == warned
+    if is_open:
+        with pytest.raises(SettingsError, match="may be reached from other machines.*--no-auth"):
+            guard_of(Guarding(), host)
+    else:
+        guard_of(Guarding(), host)
+    guard_of(Guarding(insecure=True), host)
+    assert ("nothing here asks who they are" in capsys.readouterr().err) == is_open
 
 
 def test_what_cant_be_served_ends_with_one_message(start: Start, tmp_path: Path) -> None:

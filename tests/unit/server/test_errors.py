@@ -1,5 +1,7 @@
 """Every error of ours has a place in the outward table, and the answers have one shape."""
 
+from typing import Any
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -54,5 +56,29 @@ def test_a_bug_is_answered_logged_and_not_told_outside(caplog: pytest.LogCapture
         error = answer.json()["error"]
         assert error["code"] == "internal_error"
         assert "callable" not in error["message"]
-        assert "must be callable" in caplog.text
+        # Where it happened, and not the message: one may repeat what the client sent.
+        assert "builtins.TypeError" in caplog.text
+        assert "in computed" in caplog.text
+        assert "must be callable" not in caplog.text
         assert 'route="/v1/embeddings",status="500"} 1.0' in client.get("/metrics").text
+
+
+class _Broken(FakeModel):
+    def submit(self, inputs: Any, **options: Any) -> Any:
+        try:
+            raise KeyError(inputs[0])
+        except KeyError as inner:
+            raise RuntimeError(f"what was wrong with {inputs[0]}") from inner
+
+
+def test_a_bugs_log_says_where_and_not_what_the_text_was(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    client = TestClient(build({"m": _Broken()}))
+    answer = client.post("/v1/embeddings?q=sentinel", json={"input": "sentinel"})
+    assert answer.status_code == 500
+    assert "builtins.KeyError" in caplog.text
+    assert "builtins.RuntimeError" in caplog.text
+    assert "in submit" in caplog.text
+    assert "sentinel" not in caplog.text.replace("q=sentinel", "") + answer.text
