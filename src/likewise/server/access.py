@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 
@@ -16,7 +16,7 @@ from likewise.server.keys import Bucket
 from likewise.server.routing import dialect_of_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Literal
 
     from prometheus_client import CollectorRegistry
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from likewise.base.clock import Clock
     from likewise.server.keys import Key, KeyRing
+    from likewise.server.seen import Run
 
     Why = Literal["missing", "unknown", "expired"]
 
@@ -138,9 +139,8 @@ class Access:
 
 def _tokens_of(scope: Scope) -> int:
     """What was computed for a request, as far as its handler noted it."""
-    found: Any = scope.get("likewise", {}).get("computed")
-    counted = getattr(found, "tokens", ())
-    return int(counted) if isinstance(counted, int) else int(sum(counted))
+    runs: Sequence[Run] = scope.get("likewise", {}).get("runs", ())
+    return int(sum(sum(run.tokens) for run in runs))
 
 
 def _challenge(headers: Headers) -> Mapping[str, str]:

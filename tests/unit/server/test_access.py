@@ -246,6 +246,21 @@ def test_tokens_a_minute_are_charged_when_they_are_known(
     assert 'likewise_key_requests_total{key="me"} 3.0' in text
 
 
+def test_hidden_states_and_scores_are_charged_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = FakeModel(gives=("vectors", "states", "scores"), labels=("relevance",))
+    clocked = Clocked(tmp_path / "k", model, monkeypatch, tokens_per_minute=1000)
+    key = {"api-key": KEY}
+    for path, body in (
+        ("/embed_all", {"inputs": ["a b", "c"]}),
+        ("/rerank", {"query": "a", "texts": ["b c", "d"]}),
+    ):
+        assert clocked.client.post(path, json=body, headers=key).status_code == 200
+    text = clocked.client.get("/metrics", headers={"api-key": ADMIN}).text
+    assert 'likewise_key_tokens_total{key="me"} 8.0' in text
+
+
 def test_a_revoked_key_is_refused_without_a_restart(tmp_path: Path, client: TestClient) -> None:
     headers = {"api-key": KEY}
     assert client.get("/v1/models", headers=headers).status_code == 200
