@@ -97,7 +97,14 @@ def routes() -> list[Route]:
             answer=PullAnswer,
             media_types=(_NDJSON, "application/json"),
         ),
-        Spoken("/api/delete", delete, methods=["DELETE"], dialect="ollama", body=DeleteRequest),
+        Spoken(
+            "/api/delete",
+            delete,
+            methods=["DELETE"],
+            dialect="ollama",
+            body=DeleteRequest,
+            media_types=(),
+        ),
     ]
 
 

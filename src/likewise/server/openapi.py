@@ -73,9 +73,10 @@ class OllamaError(TypedDict):
 
 
 class CohereError(TypedDict):
-    """A refusal as Cohere writes it."""
+    """A refusal as Cohere writes it, and as OpenAI does: clients of both come here."""
 
     message: str
+    error: OpenAIErrorBody
 
 
 ERRORS: Mapping[str, Any] = {"tei": TeiError, "ollama": OllamaError, "cohere": CohereError}
@@ -85,7 +86,7 @@ ERRORS: Mapping[str, Any] = {"tei": TeiError, "ollama": OllamaError, "cohere": C
 def routes() -> list[Spoken]:
     """Where the document is."""
     return [
-        Spoken(path, openapi, methods=["GET"], dialect="likewise")
+        Spoken(path, openapi, methods=["GET"], dialect="likewise", answer=dict[str, Any])
         for path in ("/openapi.json", "/api-doc/openapi.json")
     ]
 
@@ -107,7 +108,7 @@ def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:
         path = route.path.replace(":path", "")
         for method in sorted(route.methods or ()):
             if method != "HEAD":
-                paths.setdefault(path, {})[method.lower()] = _operation(route, schemas)
+                paths.setdefault(path, {})[method.lower()] = _operation(route, method, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -158,14 +159,15 @@ def _schema(kinds: Any, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     return each[0] if len(each) == 1 else {"anyOf": each}
 
 
-def _operation(route: Spoken, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+def _operation(route: Spoken, method: str, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     summary, _, more = (inspect.getdoc(route.endpoint) or "").partition("\n")
     operation: dict[str, Any] = {"summary": summary, "tags": [route.dialect]}
     if more.strip():
         operation["description"] = more.strip()
-    if parameters := [*_in_path(route), *_in_query(route)]:
+    takes_body = route.body is not None and method != "GET"
+    if parameters := [*_in_path(route), *(() if takes_body else _in_query(route))]:
         operation["parameters"] = parameters
-    if route.body is not None:
+    if takes_body:
         content = {"application/json": {"schema": _schema(route.body, schemas)}}
         operation["requestBody"] = {"required": True, "content": content}
     operation["responses"] = {"200": _success(route, schemas), **_refusals(route, schemas)}
@@ -179,11 +181,12 @@ def _success(route: Spoken, schemas: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _refusals(route: Spoken, schemas: Mapping[Any, Any]) -> dict[str, Any]:
-    schema = schemas[id(ERRORS.get(route.dialect, OpenAIError))]
-    content = {"application/json": {"schema": schema}}
+    dialects = (route.dialect, *route.also)
+    shapes = tuple(dict.fromkeys(ERRORS.get(each, OpenAIError) for each in dialects))
+    content = {"application/json": {"schema": _schema(shapes, schemas)}}
     return {
         str(status): {"description": _WORDS[status], "content": content}
-        for status in sorted(statuses(route.dialect))
+        for status in sorted(frozenset().union(*map(statuses, dialects)))
     }
 
 

@@ -104,7 +104,13 @@ def _route(path: str, dialect: str) -> Spoken:
         return await _reranked(request, raw, _SHAPES[path])
 
     return Spoken(
-        path, answer, methods=["POST"], dialect=dialect, body=RerankRequest, answer=RerankAnswer
+        path,
+        answer,
+        methods=["POST"],
+        dialect=dialect,
+        also=("infinity",),
+        body=RerankRequest,
+        answer=RerankAnswer,
     )
 
 

@@ -28,19 +28,22 @@ class Spoken(Route):
         body: Any = None,
         answer: Any = None,
         query: Any = None,
+        also: Sequence[str] = (),
         media_types: Sequence[str] = ("application/json",),
     ) -> None:
         """Answer `methods` at `path`.
 
         `body` and `answer` are the types of the JSON in a request and in a 200: msgspec structs, or
         any type that `msgspec.json.schema` describes, or a tuple of those that may be; `query` is a
-        struct of what may stand in the query string. `media_types` are those of a 200.
+        struct of what may stand in the query string. `also` names dialects that a handler may note
+        instead. `media_types` are those of a 200.
         """
         super().__init__(path, endpoint, methods=list(methods))
         self.dialect = dialect
         self.body = body
         self.answer = answer
         self.query = query
+        self.also = tuple(also)
         self.media_types = tuple(media_types)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

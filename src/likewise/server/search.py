@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
-from starlette.routing import Route
 
 from likewise.base.errors import BindingNotFound, InputError
 from likewise.base.names import nearest
 from likewise.server import body, encode
+from likewise.server.routing import Spoken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.requests import Request
+    from starlette.routing import Route
 
     from likewise.base.types import Result
     from likewise.server.bindings import LiveBinding
@@ -34,6 +35,41 @@ class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
     fresh_only: bool = False
 
 
+class Passage(TypedDict):
+    """Where in the text the passage is that was found: characters, half open."""
+
+    start: int
+    end: int
+
+
+class Found(TypedDict):
+    """One row, as the source has it now."""
+
+    score: float
+    table: str
+    key: list[Any]
+    row: dict[str, Any]
+    text: Any
+    passage: Passage
+    fresh: bool
+
+
+class SearchAnswer(TypedDict):
+    """What a search found, best first."""
+
+    binding: str
+    q: str
+    k: int
+    results: list[Found]
+    took_ms: float
+
+
+class BindingsAnswer(TypedDict):
+    """The state of each binding."""
+
+    bindings: list[dict[str, Any]]
+
+
 _DECODER = msgspec.json.Decoder(SearchRequest)
 _FIELDS = SearchRequest.__struct_fields__
 
@@ -41,8 +77,16 @@ _FIELDS = SearchRequest.__struct_fields__
 def routes() -> list[Route]:
     """What this dialect answers."""
     return [
-        Route("/search", search, methods=["GET", "POST"]),
-        Route("/bindings", bindings, methods=["GET"]),
+        Spoken(
+            "/search",
+            search,
+            methods=["GET", "POST"],
+            dialect="likewise",
+            body=SearchRequest,
+            query=SearchRequest,
+            answer=SearchAnswer,
+        ),
+        Spoken("/bindings", bindings, methods=["GET"], dialect="likewise", answer=BindingsAnswer),
     ]
 
 

@@ -29,20 +29,21 @@ class Shape:
     key: str
     dialect: str
     answer: Callable[[Request, bytes], Awaitable[Response]]
+    whose: str
+    """Whose clients send it, for messages."""
 
 
+_TEI = "Text Embeddings Inference"
 RERANK: Sequence[Shape] = (
-    Shape("texts", "tei", tei.rerank),
-    Shape("documents", "cohere", rerank_shapes.rerank),
+    Shape("texts", "tei", tei.rerank, _TEI),
+    Shape("documents", "vllm", rerank_shapes.rerank, "Cohere, Jina, vLLM, infinity"),
 )
 TOKENIZE: Sequence[Shape] = (
-    Shape("inputs", "tei", tei.tokenize),
-    Shape("prompt", "vllm", vllm.tokenize),
-    Shape("messages", "vllm", vllm.tokenize),
+    Shape("inputs", "tei", tei.tokenize, _TEI),
+    Shape("prompt", "vllm", vllm.tokenize, "vLLM"),
+    Shape("messages", "vllm", vllm.tokenize, "vLLM"),
 )
 """Each path's shapes; a body with the keys of two is refused."""
-
-_NAMES = {"tei": "Text Embeddings Inference", "vllm": "vLLM", "cohere": "Cohere, Jina"}
 
 
 class _Keys(msgspec.Struct):
@@ -66,19 +67,23 @@ def routes() -> list[Route]:
             rerank,
             (RerankRequest, rerank_shapes.RerankRequest),
             (list[Rank], rerank_shapes.RerankAnswer),
+            "vllm",
         ),
         _route(
             "/tokenize",
             tokenize,
             (TokenizeRequest, vllm_bodies.TokenizeRequest),
             (list[list[SimpleToken]], vllm_bodies.Tokens),
+            "vllm",
         ),
     ]
 
 
-def _route(path: str, endpoint: Endpoint, asked: Any, answer: Any) -> Spoken:
+def _route(path: str, endpoint: Endpoint, asked: Any, answer: Any, also: str) -> Spoken:
     # A body that can't be told, or read, is refused as TEI does it.
-    return Spoken(path, endpoint, methods=["POST"], dialect="tei", body=asked, answer=answer)
+    return Spoken(
+        path, endpoint, methods=["POST"], dialect="tei", also=(also,), body=asked, answer=answer
+    )
 
 
 async def rerank(request: Request) -> Response:
@@ -105,7 +110,7 @@ def _shape(raw: bytes, shapes: Sequence[Shape]) -> Shape:
         fitting = [each for each in fitting if bytes(getattr(keys, each.key)) != b"null"]
     if len({shape.dialect for shape in fitting}) == 1:
         return fitting[0]
-    known = " or ".join(f"{s.key!r} ({_NAMES.get(s.dialect, s.dialect)})" for s in shapes)
+    known = " or ".join(f"{s.key!r} ({s.whose})" for s in shapes)
     if not fitting:
         raise InputError(f"the body must have {known}", param=shapes[0].key)
     both = " and ".join(repr(shape.key) for shape in fitting)

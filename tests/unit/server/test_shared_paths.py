@@ -39,7 +39,7 @@ def test_another_dialect_beside(monkeypatch: pytest.MonkeyPatch) -> None:
         seen.append((request.scope["likewise"]["dialect"], raw))
         return PlainTextResponse("theirs")
 
-    both = (shared_paths.RERANK[0], Shape("documents", "cohere", theirs))
+    both = (shared_paths.RERANK[0], Shape("documents", "cohere", theirs, "others"))
     monkeypatch.setattr(shared_paths, "RERANK", both)
     client = TestClient(build({"m": FakeModel(gives=("scores",), labels=("relevance",))}))
     raw = b'{"query": "a", "documents": ["b"]}'
@@ -47,6 +47,6 @@ def test_another_dialect_beside(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [("cohere", raw)]
     assert client.post("/rerank", json={"query": "a", "texts": ["a"]}).status_code == 200
     neither = client.post("/rerank", json={"query": "a"}).json()["error"]
-    assert "'texts' (Text Embeddings Inference) or 'documents' (Cohere, Jina)" in neither
+    assert "'texts' (Text Embeddings Inference) or 'documents' (others)" in neither
     twice = client.post("/rerank", json={"texts": ["a"], "documents": ["b"]}).json()["error"]
     assert "the body has 'texts' and 'documents'" in twice
