@@ -9,7 +9,8 @@ with --url. The same texts go to all. Ours is compared with the engine alone, in
 the same rounds:
 
     P2  texts/s of 16 clients with one text a request, of 8 clients with 32, against the engine
-    P3  p50 of one short query on an idle server, against the engine's own single run
+    P3  p50 of one short query on an idle server, against the engine's own single run; both with the
+        same pauses, after which caches and processors are cold
     P4  p99 of that query beside 8 bulk clients, against its idle p50; and what bulk keeps
 
 The last lines are the ratios.
@@ -240,11 +241,12 @@ def engine_alone(
 
     def round_() -> tuple[float, float]:
         times = []
-        for _ in range(100):
+        for _ in range(60):
             query = f"{QUERY} {next(numbers)}"
             began = time.perf_counter()
             service.embed([query], lane="interactive")
             times.append(time.perf_counter() - began)
+            time.sleep(EVERY_S)
         began = time.perf_counter()
         service.embed(texts)
         return len(texts) / (time.perf_counter() - began), statistics.median(times)

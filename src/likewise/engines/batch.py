@@ -165,6 +165,14 @@ class Engine(Protocol):
         ...
 
     @property
+    def least_fill(self) -> float:
+        """Share of a batch's rectangle (texts by the longest one) that should hold tokens.
+
+        Two batches are quicker than one with less; 0 where texts aren't laid side by side.
+        """
+        ...
+
+    @property
     def warm_lengths(self) -> tuple[int, ...]:
         """Lengths of single texts whose first run is slower, shortest first."""
         ...

@@ -37,6 +37,8 @@ class OpenVinoEngine:
     """A model compiled for this CPU."""
 
     name = "openvino"
+    # Measured with texts of mixed length, four to eight at a time: 0.6 to 0.75 was the best.
+    least_fill = 0.75
     version = f"openvino {ov.get_version()}"
 
     def __init__(

@@ -34,6 +34,7 @@ class StaticEngine:
     streams = 1
     budget_tokens = 1 << 14
     gives_states = True
+    least_fill = 0.0
     warm_lengths: tuple[int, ...] = ()
 
     def __init__(

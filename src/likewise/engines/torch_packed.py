@@ -47,6 +47,7 @@ class TorchPackedEngine:
 
     name = "torch"
     gives_states = True
+    least_fill = 0.0
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import DeadlineExceeded, EngineError, Overloaded
 from likewise.base.types import Lane
 from likewise.runtime import pack
-from likewise.runtime.pace import Pace
+from likewise.runtime.pace import HOLD_UP_SECONDS, NIMBLE_SECONDS, Pace
 from likewise.runtime.pending import Piece
 
 LANES: tuple[Lane, ...] = get_args(Lane)
@@ -30,6 +30,10 @@ _TURNS = 8
 """Turns that a window has at least: requests of long texts have fewer of them staged in each."""
 IN_A_ROW = 8
 """Interactive batches after which a waiting bulk batch has its turn."""
+
+
+LINGER_SECONDS = 0.002
+"""How long a stream that answered several queries waits for them to come back together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +55,37 @@ class _Queue:
 
     window: int
     window_tokens: int
+    least_fill: float
     requests: OrderedDict[int, deque[_Entry]] = field(default_factory=OrderedDict)
     """Pieces of each `put`, as they came; whose turn is next comes first."""
     staged: list[_Entry] = field(default_factory=list)
     tokens: int = 0
+    texts: int = 0
 
     def put(self, pieces: Sequence[Piece], now: float) -> None:
         """Queue the pieces of one request, beside what it has waiting already."""
         for piece in pieces:
             self.requests.setdefault(_whose(piece), deque()).append((piece, now))
         self.tokens += sum(len(piece.ids) for piece in pieces)
+        self.texts += len(pieces)
 
-    def next(self, budget: int, now: float) -> list[_Entry]:
-        """The next batch's pieces, taken out; those whose request is over are dropped."""
+    def next(self, budget: int, now: float, *, is_nimble: bool = False) -> list[_Entry]:
+        """The next batch's pieces, taken out; those whose request is over are dropped.
+
+        The longest come first; for a nimble stream the shortest, as a long one would hold it up.
+        """
         while self.staged or self.requests:
             if not self.staged:
                 self._stage()
-            count = pack.fitting([len(piece.ids) for piece, _ in self.staged], budget)
-            taken, self.staged = self.staged[:count], self.staged[count:]
+            lengths = [len(piece.ids) for piece, _ in self.staged]
+            if is_nimble:
+                at = len(lengths) - pack.short(lengths, budget, self.least_fill)
+                taken, self.staged = self.staged[at:], self.staged[:at]
+            else:
+                at = pack.fitting(lengths, budget, self.least_fill)
+                taken, self.staged = self.staged[:at], self.staged[at:]
             self.tokens -= sum(len(piece.ids) for piece, _ in taken)
+            self.texts -= len(taken)
             for piece, _ in taken:
                 piece.pending.expire(now)
             if live := [entry for entry in taken if not entry[0].pending.is_over]:
@@ -116,18 +132,24 @@ class Lanes:
         *,
         capacity_tokens: int,
         streams: int = 1,
+        least_fill: float = 0.0,
         clock: Clock = monotonic,
     ) -> None:
-        """Let each lane hold up to `capacity_tokens`, or one request if that is larger."""
+        """Let each lane hold up to `capacity_tokens`, or one request if that is larger.
+
+        `least_fill` is the engine's (`Engine.least_fill`).
+        """
         self._streams = streams
         self._pace = pace
         self._capacity = capacity_tokens
         self._clock = clock
         window = max(WINDOW_TEXTS, _WINDOW_BATCHES * pace.largest // _ORDINARY)
-        self._sizes = (window, _WINDOW_BUDGETS * pace.largest)
+        self._sizes = (window, _WINDOW_BUDGETS * pace.largest, least_fill)
         self._queues: dict[Lane, _Queue] = {lane: _Queue(*self._sizes) for lane in LANES}
         self._changed = threading.Condition()
         self._in_a_row = 0
+        self._idle = 0
+        """Streams that wait for work."""
         self._is_closed = False
 
     def put(
@@ -166,16 +188,24 @@ class Lanes:
             queue.put(pieces, self._clock())
             self._changed.notify_all()
 
-    def take(self, *, wait: bool) -> Batch | None:
-        """The next batch; None when there is none (or, having waited, the lanes are closed)."""
+    def take(self, *, wait: bool, is_nimble: bool = False, after: int = 0) -> Batch | None:
+        """The next batch; None when there is none (or, having waited, the lanes are closed).
+
+        A nimble stream takes short bulk batches while queries come in. `after` is how many queries
+        the stream has just answered together.
+        """
         with self._changed:
+            if after > 1:
+                self._linger(after)
             while True:
-                if batch := self._next():
+                if batch := self._next(is_nimble):
                     self._changed.notify_all()
                     return batch
                 if self._is_closed or not wait:
                     return None
+                self._idle += 1
                 self._changed.wait()
+                self._idle -= 1
 
     @property
     def is_closed(self) -> bool:
@@ -188,8 +218,7 @@ class Lanes:
 
     def waiting_texts(self, lane: Lane) -> int:
         """Texts that wait in `lane`."""
-        with self._changed:
-            return len(self._queues[lane].entries())
+        return self._queues[lane].texts
 
     def oldest_s(self, lane: Lane) -> float:
         """For how long what came first has waited in `lane`, in seconds; 0 when nothing does."""
@@ -229,13 +258,39 @@ class Lanes:
     def _seconds(self, tokens: int) -> float:
         return max(0, tokens) * self._pace.seconds_per_token / self._streams
 
-    def _next(self) -> Batch | None:
+    def _linger(self, answered: int) -> None:
+        """A moment's patience, so that clients who were answered together make one batch again.
+
+        The first of them alone would take the stream, and the others would wait for it.
+        """
+        self._changed.wait_for(
+            lambda: (
+                self._is_closed
+                or self._queues["bulk"].texts > 0
+                or self._queues["interactive"].texts >= answered // 2
+            ),
+            LINGER_SECONDS,
+        )
+
+    def _budget(self, lane: Lane, *, is_nimble: bool) -> int:
+        if lane == "interactive":
+            return self._pace.largest
+        if self._streams == 1:
+            return self._pace.budget(HOLD_UP_SECONDS)
+        return self._pace.budget(NIMBLE_SECONDS) if is_nimble else self._pace.largest
+
+    def _next(self, is_nimble: bool) -> Batch | None:
         lanes = LANES if self._in_a_row < IN_A_ROW else LANES[::-1]
         now = self._clock()
         for lane in lanes:
-            budget = self._pace.largest if lane == "interactive" else self._pace.budget()
             queue = self._queues[lane]
-            if taken := queue.next(min(budget, pack.share(queue.tokens, self._streams)), now):
+            budget = self._budget(lane, is_nimble=is_nimble)
+            takes_short = is_nimble and lane == "bulk" and not self._pace.is_quiet
+            # The last of a bulk request ends soonest where all streams have some of it. Queries go
+            # on coming: those of them that are here needn't wait for a stream that is busy.
+            sharing = self._streams if lane == "bulk" else 1 + self._idle
+            budget = min(budget, pack.share(queue.tokens, sharing))
+            if taken := queue.next(budget, now, is_nimble=takes_short):
                 self._in_a_row = self._in_a_row + 1 if lane == "interactive" else 0
                 return Batch(lane, tuple(p for p, _ in taken), tuple(at for _, at in taken))
         return None

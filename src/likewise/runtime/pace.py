@@ -10,7 +10,9 @@ QUIET_BUDGET = 512
 """Tokens of a bulk batch while no query comes, for an engine that doesn't say what suits it."""
 SMALLEST_BUDGET = 64
 HOLD_UP_SECONDS = 0.025
-"""How long a bulk batch may hold a query up."""
+"""How long a bulk batch may hold a query up, where one stream does all the work."""
+NIMBLE_SECONDS = 0.013
+"""The same where a stream is kept nimble for queries, while others take batches as long as pay."""
 QUIET_AFTER_SECONDS = 2.0
 _WEIGHT = 0.2
 
@@ -44,12 +46,17 @@ class Pace:
         """What a token takes one stream; 0 while nothing was computed yet."""
         return self._seconds_per_token or 0.0
 
-    def budget(self) -> int:
-        """Tokens for the next bulk batch."""
+    @property
+    def is_quiet(self) -> bool:
+        """Whether no query came in lately."""
         last = self._last_query
-        if last is None or self._clock() - last > QUIET_AFTER_SECONDS:
+        return last is None or self._clock() - last > QUIET_AFTER_SECONDS
+
+    def budget(self, hold_up_s: float = HOLD_UP_SECONDS) -> int:
+        """Tokens for the next bulk batch: as many as pay, or as take `hold_up_s` beside queries."""
+        if self.is_quiet:
             return self.largest
         if self._seconds_per_token is None:
             return SMALLEST_BUDGET
-        fits = int(HOLD_UP_SECONDS / self._seconds_per_token)
+        fits = int(hold_up_s / self._seconds_per_token)
         return max(SMALLEST_BUDGET, min(self.largest, fits))

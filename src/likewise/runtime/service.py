@@ -128,7 +128,12 @@ class Service(Calls):
         self._check = check
         pace = Pace(largest=engine.budget_tokens)
         self._reader = Reader(card, tokenizer, engine)
-        self._lanes = Lanes(pace, capacity_tokens=capacity_tokens, streams=engine.streams)
+        self._lanes = Lanes(
+            pace,
+            capacity_tokens=capacity_tokens,
+            streams=engine.streams,
+            least_fill=engine.least_fill,
+        )
         holds_for = "" if space is None else f"{space.fingerprint} {engine.name} {engine.precision}"
         inflight = Inflight(card.name, cache=kept if space else None, cache_key=holds_for)
         self._desk = Desk(card, self._reader, self._lanes, inflight)
@@ -139,8 +144,9 @@ class Service(Calls):
                 pace,
                 model=card.name,
                 warm_lengths=engine.warm_lengths,
+                is_nimble=index >= (engine.streams + 1) // 2,
             )
-            for _ in range(engine.streams)
+            for index in range(engine.streams)
         ]
         for worker in self._workers:
             worker.start()

@@ -39,13 +39,18 @@ class Worker:
         *,
         model: str,
         warm_lengths: tuple[int, ...] = (),
+        is_nimble: bool = False,
     ) -> None:
-        """Run `forward` on what comes; texts of `warm_lengths` are tried while nothing does."""
+        """Run `forward` on what comes; texts of `warm_lengths` are tried while nothing does.
+
+        One that `is_nimble` is kept from long bulk batches while queries come in.
+        """
         self._forward = forward
         self._lanes = lanes
         self._pace = pace
         self._model = model
         self._cold = iter(warm_lengths)
+        self._is_nimble = is_nimble
         self._thread = threading.Thread(target=self._run, name=f"likewise-{model}", daemon=True)
 
     def start(self) -> None:
@@ -57,10 +62,13 @@ class Worker:
         self._thread.join()
 
     def _run(self) -> None:
-        is_warm = False
+        is_warm, answered = False, 0
         while True:
-            batch = self._lanes.take(wait=is_warm)
+            batch = self._lanes.take(wait=is_warm, is_nimble=self._is_nimble, after=answered)
+            answered = 0
             if batch is not None:
+                if batch.lane == "interactive":
+                    answered = len(batch.pieces)
                 try:
                     self._do(batch)
                 except Exception as failure:  # noqa: BLE001 - the thread must outlive it

@@ -11,22 +11,10 @@ from starlette.middleware import Middleware
 
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
-from likewise.server import (
-    admin,
-    cohere,
-    ollama,
-    openai,
-    openapi,
-    ops,
-    page,
-    rerank,
-    search,
-    shared_paths,
-    tei,
-    vllm,
-)
+from likewise.server import admin, openapi, ops, page, search
 from likewise.server.access import Access
 from likewise.server.body import MAX_BODY_BYTES
+from likewise.server.dialects import cohere, ollama, openai, rerank, shared_paths, tei, vllm
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.guard import Guard
 from likewise.server.limits import Limits

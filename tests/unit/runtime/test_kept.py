@@ -24,6 +24,7 @@ class Counting:
     """The engine of a service, with the tokens of every batch written down."""
 
     gives_states, warm_lengths = True, ()
+    least_fill = 0.0
 
     def __init__(self, engine: Any, *, precision: str = "f32") -> None:
         self.engine, self.precision = engine, precision

@@ -297,3 +297,64 @@ def test_a_request_whose_answer_cannot_be_made_fails_and_waits_no_more() -> None
     pending.deliver(0, {"vectors": np.ones(4, np.float32)}, Took())
     with pytest.raises(ValueError, match="no"):
         pending.future.result(0)
+
+
+def nimble_lengths(lanes: Lanes, *, is_nimble: bool) -> list[int]:
+    """Token counts of the next batch of a stream."""
+    batch = lanes.take(wait=False, is_nimble=is_nimble)
+    return [] if batch is None else [len(piece.ids) for piece in batch.pieces]
+
+
+def test_beside_queries_one_stream_takes_short_batches_and_the_other_long_ones() -> None:
+    pace = Pace()
+    pace.saw_batch(1000, 0.1)
+    lanes = Lanes(pace, capacity_tokens=10_000, streams=2)
+    lanes.put("bulk", pieces(*[200] * 4, *[50] * 8), wait=False)
+    lanes.put("interactive", pieces(5), wait=False)
+    assert nimble_lengths(lanes, is_nimble=True) == [5]
+    assert nimble_lengths(lanes, is_nimble=True) == [50, 50], "13 ms are 130 tokens at that pace"
+    assert nimble_lengths(lanes, is_nimble=False) == [200, 200]
+    assert nimble_lengths(lanes, is_nimble=True) == [50, 50]
+
+
+def test_without_queries_every_stream_takes_what_pays() -> None:
+    pace = Pace()
+    pace.saw_batch(1000, 0.1)
+    lanes = Lanes(pace, capacity_tokens=10_000, streams=2)
+    lanes.put("bulk", pieces(*[200] * 4, *[50] * 8), wait=False)
+    assert nimble_lengths(lanes, is_nimble=True) == [200, 200]
+    assert nimble_lengths(lanes, is_nimble=False) == [200, 200]
+
+
+def test_queries_that_wait_go_together_and_leave_busy_streams_out() -> None:
+    lanes = Lanes(Pace(), capacity_tokens=10_000, streams=2)
+    lanes.put("interactive", pieces(*[100] * 4), wait=False)
+    assert lengths(lanes) == [100] * 4, "no other stream waits for some of them"
+
+
+def test_who_was_answered_together_is_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("likewise.runtime.lanes.LINGER_SECONDS", 30.0)
+    lanes = Lanes(Pace(), capacity_tokens=10_000)
+    lanes.put("interactive", pieces(5), wait=False)
+    taken: list[int] = []
+
+    def take() -> None:
+        batch = lanes.take(wait=True, after=4)
+        taken.extend([] if batch is None else [len(piece.ids) for piece in batch.pieces])
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    assert lanes.waiting_texts("interactive") == 1 and not taken
+    lanes.put("interactive", pieces(6), wait=False)
+    thread.join(10)
+    assert taken == [6, 5], "two of four are enough"
+    lanes.put("bulk", pieces(7), wait=False)
+    lanes.put("interactive", pieces(8), wait=False)
+    batch = lanes.take(wait=True, after=4)
+    assert batch is not None and batch.lane == "interactive", "bulk work waits for nobody"
+
+
+def test_sparse_rectangles_are_two_batches() -> None:
+    lanes = Lanes(Pace(), capacity_tokens=10_000, least_fill=0.75)
+    lanes.put("interactive", pieces(200, 190, 20, 20, 20), wait=False)
+    assert [lengths(lanes), lengths(lanes)] == [[200, 190], [20, 20, 20]]

@@ -127,6 +127,7 @@ class Spoilt:
 
     name, precision, why, streams, warm_lengths, budget_tokens = "x", "f32", "", 1, (), 512
     version, gives_states = "0", False
+    least_fill = 0.0
 
     def stream(self) -> Any:
         """Computes at once."""

@@ -56,6 +56,7 @@ class Gate:
     name, precision, why, streams, warm_lengths = "gate", "f32", "a test", 1, ()
     budget_tokens = 512
     version, gives_states = "1", False
+    least_fill = 0.0
 
     def __init__(self) -> None:
         self.opened = threading.Event()

@@ -18,8 +18,8 @@ from likewise.base.errors import (
     Overloaded,
 )
 from likewise.server.app import build
-from likewise.server.ollama import Options
-from likewise.server.ollama_names import KNOWN
+from likewise.server.dialects.ollama import Options
+from likewise.server.dialects.ollama_names import KNOWN
 from tests.unit.server.fake_catalogue import FakeEntry, FakeListing
 from tests.unit.server.fakes import DIMENSIONS, FakeModel, by_hand
 

@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from likewise.base.errors import DimensionsError, InputError
 from likewise.server import body, encode
+from likewise.server.dialects.texts import text_of
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, using
-from likewise.server.texts import text_of
 from likewise.vectors import quantize
 
 if TYPE_CHECKING:

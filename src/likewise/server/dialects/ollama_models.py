@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import msgspec
 
 from likewise.server import body
+from likewise.server.dialects.ollama_facts import Details, Told
+from likewise.server.dialects.ollama_names import ollama_name, served_name, tagged
 from likewise.server.errors import json_response
-from likewise.server.ollama_facts import Details, Told
-from likewise.server.ollama_names import ollama_name, served_name, tagged
 from likewise.server.routing import Endpoint, Spoken
 from likewise.version import __version__
 

@@ -14,12 +14,9 @@ from starlette.responses import Response
 from likewise.base.clock import wall
 from likewise.base.errors import InputError, ModelUnsupported
 from likewise.server import body, encode
-from likewise.server.errors import json_response
-from likewise.server.routing import Endpoint, Spoken
-from likewise.server.scoring import BY_HEADER, MAX_PAIRS, Options, labels, scored, way
-from likewise.server.serving import computed, noted, using
-from likewise.server.texts import model_named, text_of
-from likewise.server.vllm_bodies import (
+from likewise.server.dialects.scoring import BY_HEADER, MAX_PAIRS, Options, labels, scored, way
+from likewise.server.dialects.texts import model_named, text_of
+from likewise.server.dialects.vllm_bodies import (
     ClassifyRequest,
     Detokenized,
     DetokenizeRequest,
@@ -32,6 +29,9 @@ from likewise.server.vllm_bodies import (
     TokenizeRequest,
     Tokens,
 )
+from likewise.server.errors import json_response
+from likewise.server.routing import Endpoint, Spoken
+from likewise.server.serving import computed, noted, using
 from likewise.vectors.activate import sigmoid, softmax
 from likewise.vectors.norm import normalise
 from likewise.version import __version__

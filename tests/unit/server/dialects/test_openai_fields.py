@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from likewise.server.app import build
-from likewise.server.openai_answer import EmbeddingsAnswer
-from likewise.server.openai_request import EmbeddingsRequest
+from likewise.server.dialects.openai_answer import EmbeddingsAnswer
+from likewise.server.dialects.openai_request import EmbeddingsRequest
 from likewise.vectors.quantize import QUANTISERS
 from tests.unit.server.fakes import DIMENSIONS, FakeModel, by_hand
 

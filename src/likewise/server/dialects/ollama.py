@@ -11,9 +11,10 @@ import numpy as np
 from starlette.responses import Response
 
 from likewise.base.errors import InputError
-from likewise.server import body, encode, keep_alive, ollama_models, ollama_pull
+from likewise.server import body, encode
+from likewise.server.dialects import keep_alive, ollama_models, ollama_pull
+from likewise.server.dialects.ollama_names import served_name
 from likewise.server.errors import json_response
-from likewise.server.ollama_names import served_name
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, using
 

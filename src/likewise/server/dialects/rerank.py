@@ -15,10 +15,10 @@ from starlette.responses import Response
 from likewise.base.clock import wall
 from likewise.base.errors import InputError
 from likewise.server import body, encode
+from likewise.server.dialects.scoring import BY_HEADER, MAX_PAIRS, By, Options, scored, way
+from likewise.server.dialects.texts import Written, model_named, text_of
 from likewise.server.routing import Spoken
-from likewise.server.scoring import BY_HEADER, MAX_PAIRS, By, Options, scored, way
 from likewise.server.serving import noted, using
-from likewise.server.texts import Written, model_named, text_of
 from likewise.vectors.topk import top_k
 
 if TYPE_CHECKING:

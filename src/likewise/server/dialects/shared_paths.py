@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from likewise.base.errors import InputError
-from likewise.server import body, tei, vllm, vllm_bodies
-from likewise.server import rerank as rerank_shapes
+from likewise.server import body
+from likewise.server.dialects import rerank as rerank_shapes
+from likewise.server.dialects import tei, vllm, vllm_bodies
+from likewise.server.dialects.tei_scores import Rank, RerankRequest
+from likewise.server.dialects.tei_tokens import SimpleToken, TokenizeRequest
 from likewise.server.routing import Endpoint, Spoken
 from likewise.server.serving import noted
-from likewise.server.tei_scores import Rank, RerankRequest
-from likewise.server.tei_tokens import SimpleToken, TokenizeRequest
 
 if TYPE_CHECKING:
     from starlette.requests import Request

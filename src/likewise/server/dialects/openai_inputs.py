@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.errors import InputError
-from likewise.server.openai_request import Message, TextObject
+from likewise.server.dialects.openai_request import Message, TextObject
 
 if TYPE_CHECKING:
     from likewise.models.chat import Turn
-    from likewise.server.openai_request import EmbeddingsRequest
+    from likewise.server.dialects.openai_request import EmbeddingsRequest
 
 MAX_INPUTS = 2048
 

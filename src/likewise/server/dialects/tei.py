@@ -9,10 +9,8 @@ import msgspec
 
 from likewise.base.errors import LikewiseError
 from likewise.runtime.sinks import Times
-from likewise.server import tei_info
-from likewise.server.routing import Spoken
-from likewise.server.serving import lane_of
-from likewise.server.tei_asking import (
+from likewise.server.dialects import tei_info
+from likewise.server.dialects.tei_asking import (
     Ask,
     Done,
     Metered,
@@ -22,9 +20,9 @@ from likewise.server.tei_asking import (
     opened,
     require_count,
 )
-from likewise.server.tei_scores import Prediction, PredictRequest, predict, rank
-from likewise.server.tei_tokens import DecodeRequest, decode, tokens
-from likewise.server.tei_vectors import (
+from likewise.server.dialects.tei_scores import Prediction, PredictRequest, predict, rank
+from likewise.server.dialects.tei_tokens import DecodeRequest, decode, tokens
+from likewise.server.dialects.tei_vectors import (
     EmbedAllRequest,
     EmbedRequest,
     SimilarityRequest,
@@ -34,6 +32,8 @@ from likewise.server.tei_vectors import (
     embed_sparse,
     similarity,
 )
+from likewise.server.routing import Spoken
+from likewise.server.serving import lane_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from likewise.server.tei_asking import Task
+    from likewise.server.dialects.tei_asking import Task
 
 
 class VertexRequest(msgspec.Struct, forbid_unknown_fields=True):

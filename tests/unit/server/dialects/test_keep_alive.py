@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likewise.base.errors import InputError
-from likewise.server.keep_alive import duration, seconds
+from likewise.server.dialects.keep_alive import duration, seconds
 
 UNITS_NS = {
     "ns": 1,

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from likewise.base.errors import DimensionsError, InputError
-from likewise.server.tei_asking import (
+from likewise.server.dialects.tei_asking import (
     Ask,
     Asked,
     Direction,

@@ -16,9 +16,9 @@ from starlette.responses import Response, StreamingResponse
 from likewise.base.errors import AdminError, InputError, LikewiseError
 from likewise.base.log import fields, logger
 from likewise.server import body
+from likewise.server.dialects.ollama_names import fetchable, is_served, served_name
 from likewise.server.errors import json_response
 from likewise.server.local import require_admin
-from likewise.server.ollama_names import fetchable, is_served, served_name
 from likewise.server.routing import Spoken
 from likewise.server.serving import waited
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from likewise.server import ops
+from likewise.server.dialects.tei_asking import MAX_INPUTS, Ask, opened
 from likewise.server.errors import json_response
 from likewise.server.routing import Spoken
-from likewise.server.tei_asking import MAX_INPUTS, Ask, opened
 from likewise.version import __version__
 
 if TYPE_CHECKING:

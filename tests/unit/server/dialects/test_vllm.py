@@ -14,7 +14,7 @@ from likewise.server.app import build
 from likewise.vectors.activate import sigmoid, softmax
 from likewise.vectors.maxsim import maxsim
 from likewise.version import __version__
-from tests.unit.server.fake_scorer import FakeScorer, each_word, label_scores, shared_words
+from tests.unit.server.dialects.fake_scorer import FakeScorer, each_word, label_scores, shared_words
 from tests.unit.server.fakes import MAX_TOKENS, by_hand
 
 NAME = "fake/lengths"

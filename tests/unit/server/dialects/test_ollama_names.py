@@ -5,7 +5,7 @@ import re
 import pytest
 
 from likewise.base.errors import InputError, ModelNotFound
-from likewise.server.ollama_names import (
+from likewise.server.dialects.ollama_names import (
     KNOWN,
     fetchable,
     hub_name,

@@ -5,9 +5,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
 
-from likewise.server import shared_paths
 from likewise.server.app import build
-from likewise.server.shared_paths import Shape
+from likewise.server.dialects import shared_paths
+from likewise.server.dialects.shared_paths import Shape
 from tests.unit.server.fakes import FakeModel
 
 

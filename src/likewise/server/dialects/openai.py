@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from likewise.base.clock import wall
 from likewise.server import body
+from likewise.server.dialects.openai_answer import EmbeddingsAnswer, answer, form_of
+from likewise.server.dialects.openai_inputs import conversations, inputs_of
+from likewise.server.dialects.openai_request import EmbeddingsRequest, late_options, options
 from likewise.server.errors import json_response
-from likewise.server.openai_answer import EmbeddingsAnswer, answer, form_of
-from likewise.server.openai_inputs import conversations, inputs_of
-from likewise.server.openai_request import EmbeddingsRequest, late_options, options
 from likewise.server.routing import Endpoint, Spoken
 from likewise.server.serving import computed, using
 

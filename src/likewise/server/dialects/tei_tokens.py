@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, TypedDict
 import msgspec
 
 from likewise.base.errors import InputEmpty, InputError
-from likewise.server.tei_asking import Ask, Done, decoded, opened, prompt_name_of, require_count
+from likewise.server.dialects.tei_asking import (
+    Ask,
+    Done,
+    decoded,
+    opened,
+    prompt_name_of,
+    require_count,
+)
 
 if TYPE_CHECKING:
     from likewise.models.tokenize import Token

@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 
-from likewise.server.scoring import By, Options
+from likewise.server.dialects.scoring import By, Options
 
 Side = str | dict[str, Any] | list[str | dict[str, Any]]
 Inputs = str | list[str | int | list[int]]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likewise.base.errors import EngineError, InputError
-from likewise.server.scoring import joined, paired
+from likewise.server.dialects.scoring import joined, paired
 
 SIDES = st.lists(st.text(), max_size=6)
 

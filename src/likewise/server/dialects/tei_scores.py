@@ -8,8 +8,7 @@ import msgspec
 import numpy as np
 
 from likewise.base.errors import InputEmpty, InputError, ModelUnsupported
-from likewise.server.serving import lane_of
-from likewise.server.tei_asking import (
+from likewise.server.dialects.tei_asking import (
     Ask,
     Asked,
     Done,
@@ -20,6 +19,7 @@ from likewise.server.tei_asking import (
     require_count,
     submitted,
 )
+from likewise.server.serving import lane_of
 from likewise.vectors.activate import sigmoid, softmax
 
 if TYPE_CHECKING:

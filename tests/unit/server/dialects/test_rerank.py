@@ -11,7 +11,7 @@ from likewise.base.errors import Overloaded
 from likewise.server.app import build
 from likewise.vectors.activate import sigmoid
 from likewise.vectors.maxsim import maxsim
-from tests.unit.server.fake_scorer import FakeScorer, each_word, shared_words
+from tests.unit.server.dialects.fake_scorer import FakeScorer, each_word, shared_words
 from tests.unit.server.fakes import by_hand
 
 NAME = "fake/lengths"

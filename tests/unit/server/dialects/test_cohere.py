@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from likewise.server.app import build
-from tests.unit.server.fake_scorer import FakeScorer
+from tests.unit.server.dialects.fake_scorer import FakeScorer
 from tests.unit.server.fakes import DIMENSIONS, by_hand
 
 NAME = "fake/lengths"

@@ -10,8 +10,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from likewise.base.errors import EngineError, LikewiseError, ModelError, Overloaded
-from likewise.server import shared_paths, tei
 from likewise.server.app import build
+from likewise.server.dialects import shared_paths, tei
 from likewise.server.routing import Spoken
 from tests.unit.server.fakes import DIMENSIONS, FakeModel, by_hand
 

@@ -14,9 +14,9 @@ from starlette.testclient import TestClient
 from likewise.models import shelf
 from likewise.models.card import ModelCard
 from likewise.models.digest import weights_digest
-from likewise.server import ollama_facts
 from likewise.server.app import build
-from likewise.server.ollama_facts import short_number
+from likewise.server.dialects import ollama_facts
+from likewise.server.dialects.ollama_facts import short_number
 from likewise.version import __version__
 from tests.unit.server.fake_catalogue import FakeEntry, FakeListing
 from tests.unit.server.fakes import DIMENSIONS, MAX_TOKENS

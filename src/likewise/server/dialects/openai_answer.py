@@ -12,13 +12,13 @@ from starlette.responses import Response
 
 from likewise.base.errors import InputError
 from likewise.server import encode
-from likewise.server.openai_request import agreed
+from likewise.server.dialects.openai_request import agreed
 from likewise.vectors.quantize import QUANTISERS, as_bytes
 
 if TYPE_CHECKING:
     from likewise.base.types import Vectors
     from likewise.runtime.pending import Embedded
-    from likewise.server.openai_request import EmbeddingsRequest, Output
+    from likewise.server.dialects.openai_request import EmbeddingsRequest, Output
     from likewise.vectors.quantize import ByteOrder, FloatType
 
 MOST_DESCRIBED = 256
