@@ -28,11 +28,7 @@ CACHES = {
 
 @contextlib.contextmanager
 def opened(place: Place, keeping: Keeping) -> Iterator[Catalogued]:
-    """The models of a server, none of them yet; closed with the block.
-
-    Raises:
-        SettingsError: the cache of vectors can't be had.
-    """
+    """The models of a server, none of them yet; closed with the block."""
     from likewise.runtime.making import Options
     from likewise.runtime.registry import Registry
 
@@ -60,8 +56,7 @@ def opened(place: Place, keeping: Keeping) -> Iterator[Catalogued]:
 def vector_cache(setting: str, most_bytes: int) -> VectorCache | None:
     """What keeps vectors: nothing for `off`, else memory or the SQLite file at that path.
 
-    Raises:
-        DatabaseError: the file can't be used.
+    A file that can't be used keeps nothing and is left as it is; the log says so.
     """
     if setting == "off":
         return None
