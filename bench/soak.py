@@ -64,7 +64,8 @@ def good(texts: Sequence[str], model: str, pick: random.Random) -> Ask:
         ("tei", "/tokenize", {"inputs": one}),
         ("tei", "/similarity", {"inputs": {"source_sentence": one, "sentences": some}}),
         ("ollama", "/api/embed", {"model": model, "input": some}),
-        ("ollama", "/api/embeddings", {"model": model, "prompt": one}),
+        # It has no room to say that a text was cut, and refuses those that are too long.
+        ("ollama", "/api/embeddings", {"model": model, "prompt": one[:300]}),
         (
             "cohere",
             "/v2/embed",
@@ -80,7 +81,11 @@ def good(texts: Sequence[str], model: str, pick: random.Random) -> Ask:
             "/v1/rerank",
             {"model": model, "query": one, "documents": some, "by": "cosine"},
         ),
-        ("score", "/score", {"model": model, "text_1": one, "text_2": some}),
+        (
+            "score",
+            "/score",
+            {"model": model, "text_1": one, "text_2": some, "truncate_prompt_tokens": -1},
+        ),
     ]
     return pick.choice(asks)
 

@@ -31,7 +31,8 @@ LANE_HEADER = "x-likewise-lane"
 TIMEOUT_HEADER = "x-likewise-timeout-ms"
 
 _LONGEST_TIMEOUT_MS = 24 * 3600 * 1000
-_INLINE_CHARACTERS = 20_000
+_INLINE_CHARACTERS = 4_000
+"""Text that is cut into tokens where requests are read: a quarter of a millisecond of it."""
 _PATIENCE_S = 0.05
 """How long a request is computed before anybody looks whether its client is still there."""
 T = TypeVar("T")
