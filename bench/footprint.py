@@ -66,10 +66,12 @@ class Case:
 CASES = {
     "bert-large, f32 file": Case(BERT_LARGE, "F32", "exact"),
     "bert-large, f32 file, small": Case(BERT_LARGE, "F32", "small"),
+    "bert-large, f32 file, fast": Case(BERT_LARGE, "F32", "fast"),
     "bert-base of 8,192 positions": Case(BERT_LONG, "F32", "exact"),
     "modernbert-base": Case(MODERNBERT, "F32", "exact"),
     "qwen3-0.6b, bf16 file": Case(QWEN3, "BF16", "exact"),
     "qwen3-0.6b, bf16 file, small": Case(QWEN3, "BF16", "small"),
+    "qwen3-0.6b, bf16 file, fast": Case(QWEN3, "BF16", "fast"),
 }
 BYTES = {"f32": 4, "bf16": 2, "f16": 2, "int8": 1}
 
