@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from likewise.base.errors import DimensionsError, EngineError, Overloaded
+from likewise.base.errors import DimensionsError, EngineError, NotFinite, Overloaded
 from likewise.server.app import build
 from tests.unit.server.fakes import DIMENSIONS, MAX_TOKENS, FakeModel, by_hand
 
@@ -286,3 +286,11 @@ def test_a_client_that_hangs_up_cancels_what_waits(model: FakeModel) -> None:
         future.result()
     metrics = TestClient(app).get("/metrics").text
     assert 'route="/v1/embeddings",status="499"' in metrics
+
+
+def test_inputs_that_failed_are_named(client: TestClient, model: FakeModel) -> None:
+    model.fails = NotFinite("gave NaN or Inf (2 of 4 inputs failed: 1, 3)", inputs=(1, 3))
+    answer = client.post("/v1/embeddings", json={"input": ["a", "b", "c", "d"]})
+    assert answer.status_code == 500
+    assert answer.json()["error"]["inputs"] == [1, 3]
+    assert "2 of 4 inputs failed: 1, 3" in answer.json()["error"]["message"]
