@@ -1,0 +1,1 @@
+"""Embedding models behind somebody else's endpoint, spoken to over HTTP."""
