@@ -1,15 +1,25 @@
-"""What a binding asks of its source and store beyond the waists: leases, counts, repair."""
+"""What a binding asks of its source and store beyond the waists: logs, leases, counts, repair."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from likewise.base.protocols import Source, VectorTable
 
 if TYPE_CHECKING:
-    from likewise.base.types import Key
+    from likewise.base.space import Space
+    from likewise.base.spec import BindingSpec
+    from likewise.base.types import Captured, Change, Difference, Key, KeyPart, Shape, Vectors
+
+Capture = Literal["log", "outbox", "scan"]
+"""How changes come into the store's log: triggers write them there (source and store are one
+database); triggers write them into an outbox in the source, from which a worker carries them over;
+or a worker finds them by comparing the source with what was seen of it last."""
+
+GenerationState = Literal["building", "current", "previous"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +39,11 @@ class Counts:
     is_reconciling: bool
     """Whether source and store are still to be compared row by row."""
     holder: str | None
-    """Who holds the lease."""
+    """Who holds the lease; one of them where several may."""
     error: str | None
     """What the last worker waits on."""
+    is_paused: bool = False
+    """Whether somebody said `pause`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +57,73 @@ class Parked:
     """Seconds since 1970, UTC."""
 
 
-class BoundSource(Source, Protocol):
-    """A source whose changes wait in a log that can be added to."""
+@dataclass(frozen=True, slots=True)
+class BindingRecord:
+    """One generation of a binding, as its database has it."""
 
-    def enqueue(self, keys: Sequence[Key]) -> int:
-        """Log each key as perhaps changed; gives how many."""
+    spec: BindingSpec
+    """With table and key columns as the source spells them."""
+    space: Space
+    created: float
+    """Seconds since 1970, UTC."""
+    kinds: tuple[str, ...] = ()
+    """Of each key column; see `Shape`."""
+    generation: int = 1
+    state: GenerationState = "current"
+
+
+class Seen(Protocol):
+    """What a store remembers of a source that keeps no log."""
+
+    def marks(self) -> Mapping[str, bytes]:
+        """Each unit's mark, as it was noted last."""
+        ...
+
+    def under(self, first: KeyPart) -> Mapping[Key, bytes]:
+        """Fingerprints of the stored keys that begin with `first`; parked rows too."""
+        ...
+
+
+class BoundSource(Source, Protocol):
+    """A source whose changes can be followed."""
+
+    @property
+    def capture(self) -> Capture:
+        """How its changes come into the store's log."""
+        ...
+
+    @property
+    def doubts_deletes(self) -> bool:
+        """Whether many rows gone at once are more likely a mistake (an unmounted folder)."""
+        ...
+
+    def resolve(self) -> Shape:
+        """What is to be bound, as it is now; nothing is changed, no binding need exist.
+
+        Raises:
+            NoKey: nothing names a row for good.
+            SchemaDrift: the table or a column isn't there.
+            DatabaseError: it can't be read; the message says which grant is missing.
+        """
+        ...
+
+    def captured(self, *, limit: int) -> AbstractContextManager[Captured]:
+        """Lend at most about `limit` changes of the outbox; off it when the block ends well.
+
+        Nobody else is lent the same meanwhile, where the database can see to it; on an exception
+        they stay. Empty unless `capture` is `outbox`.
+        """
+        ...
+
+    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
+        """What isn't as `seen` has it, in pages; nothing unless `capture` is `scan`.
+
+        Rows that came are told before rows that went, so that vectors of rows that were only
+        renamed are still there to be found. `thorough` trusts no hint such as a file's time.
+
+        Raises:
+            BindingError: the source can't be seen whole; nothing counts as gone then.
+        """
         ...
 
     def count(self) -> int:
@@ -64,29 +138,94 @@ class BoundSource(Source, Protocol):
         """A value that differs once somebody else has written; cheap."""
         ...
 
+    def tail(self) -> int:
+        """The newest entry of the outbox that can be seen now; 0 when it is empty."""
+        ...
+
+    def is_past(self, seq: int) -> bool:
+        """Whether no entry up to `seq` is in the outbox any more."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
 
 class BoundTable(VectorTable, Protocol):
-    """A store that one worker at a time may publish to."""
+    """A store that workers publish to: one at a time, or several where claims are by entry."""
 
     @property
     def name(self) -> str:
         """The binding's name."""
         ...
 
+    @property
+    def record(self) -> BindingRecord:
+        """The generation of it that this is."""
+        ...
+
+    def claim(self, after: int, *, limit: int) -> list[Change]:
+        """Log entries to work on, oldest first, at most about `limit`.
+
+        Where one worker holds the lease: those with `seq > after`. Where several work: those that
+        nobody living has claimed; `after` doesn't matter. Entries with `op` `all` are never given:
+        they become a wish for a comparison.
+        """
+        ...
+
+    def unclaim(self) -> None:
+        """Give back what this handle has claimed and not answered."""
+        ...
+
+    def enqueue(self, keys: Sequence[Key], *, at: Sequence[float] | None = None) -> int:
+        """Log each key as perhaps changed (`at`: when, else now); gives how many."""
+        ...
+
+    def relay(self, captured: Captured) -> None:
+        """Take over a source's changes and its place, in one transaction.
+
+        A change with `op` `all`, or a source that isn't where it was left (see `Captured`), becomes
+        a wish for a comparison.
+        """
+        ...
+
+    def note(self, differences: Sequence[Difference]) -> int:
+        """Log the keys of what differs and remember its marks, in one transaction; gives how many.
+
+        Keys are logged in the order given.
+        """
+        ...
+
+    def marks(self) -> Mapping[str, bytes]:
+        """See `Seen`."""
+        ...
+
+    def under(self, first: KeyPart) -> Mapping[Key, bytes]:
+        """See `Seen`."""
+        ...
+
+    def known(self, hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
+        """Vectors (float32 [dimensions]) that are stored for passages with these hashes.
+
+        Of this binding, or of any other generation or binding in the database whose space differs
+        in nothing but the chunker.
+        """
+        ...
+
     def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
-        """Become the one that publishes, unless another living holder's lease runs."""
+        """Become one that publishes, unless that is another living holder's alone."""
         ...
 
     def renew_lease(self) -> None:
         """Prolong the lease.
 
         Raises:
-            LeaseLost: another worker took over, or the file was replaced.
+            LeaseLost: another worker took over, or the database was replaced.
         """
         ...
 
     def release_lease(self) -> None:
-        """Give the lease back, if it is still held."""
+        """Give the lease back, if it is still held, and what was claimed under it."""
         ...
 
     def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
@@ -109,8 +248,12 @@ class BoundTable(VectorTable, Protocol):
         """Put all parked rows back on the queue; gives how many."""
         ...
 
+    def want_reconcile(self) -> None:
+        """Ask for source and store to be compared row by row."""
+        ...
+
     def reconcile_wanted(self) -> int | None:
-        """The number of the comparison that is asked for; None when none is."""
+        """The number of the comparison asked for; None when none is, or another worker is at it."""
         ...
 
     def reconcile_done(self, number: int) -> None:
@@ -127,4 +270,130 @@ class BoundTable(VectorTable, Protocol):
 
     def note_error(self, error: str | None) -> None:
         """Keep what the worker waits on, for `status`."""
+        ...
+
+    def is_paused(self) -> bool:
+        """Whether the binding is paused; cheap."""
+        ...
+
+    def allows_deletes(self) -> bool:
+        """Whether somebody has said that many rows gone at once are meant so."""
+        ...
+
+    def allow_deletes(self, allowed: bool) -> None:
+        """Say so, or take it back."""
+        ...
+
+    def canary(self) -> Vectors | None:
+        """What the model gave for the canary text when the binding began: float32 [dimensions]."""
+        ...
+
+    def keep_canary(self, vector: Vectors) -> None:
+        """Keep it, unless one is kept."""
+        ...
+
+    def tail(self) -> int:
+        """The newest log entry that can be seen now; 0 when the log is empty."""
+        ...
+
+    def is_past(self, seq: int) -> bool:
+        """Whether no entry up to `seq` is in the log any more."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+class Bindings(Protocol):
+    """The bindings that one database holds, with their generations."""
+
+    @property
+    def address(self) -> str:
+        """`sqlite:PATH`, `postgresql://…` without a password, or `duckdb:PATH`."""
+        ...
+
+    def create(self, spec: BindingSpec, shape: Shape, space: Space) -> BindingRecord:
+        """Make a binding's tables, or find it there with the same definition.
+
+        `space` has its chunker set. Triggers come when a worker attaches the source; it then finds
+        the rows that are there already.
+
+        Raises:
+            BindingExists: one of that name has another definition.
+            SpaceMismatch: it has the same definition for another model or setting.
+            DatabaseError: the database can't be used; the message says what is missing.
+        """
+        ...
+
+    def records(self) -> list[BindingRecord]:
+        """The current generation of every binding, by name; none when it holds nothing of ours."""
+        ...
+
+    def get(self, name: str) -> BindingRecord:
+        """The current generation of the binding.
+
+        Raises:
+            BindingNotFound: there is none; the message names those there are.
+        """
+        ...
+
+    def generations(self, name: str) -> list[BindingRecord]:
+        """Every generation of the binding, oldest first.
+
+        Raises:
+            BindingNotFound: there is no such binding.
+        """
+        ...
+
+    def add_generation(self, spec: BindingSpec, shape: Shape, space: Space) -> BindingRecord:
+        """Make the tables of another generation beside the current one; its state is `building`.
+
+        Raises:
+            BindingExists: another is being built already.
+            BindingNotFound: there is no such binding.
+        """
+        ...
+
+    def cut_over(self, name: str, generation: int) -> None:
+        """Make it the current one, in one transaction; what was current becomes `previous`.
+
+        Raises:
+            BindingNotFound: there is no such generation.
+        """
+        ...
+
+    def drop_generation(self, name: str, generation: int) -> None:
+        """Remove a generation that isn't current: its log and vectors.
+
+        Raises:
+            BindingNotFound: there is no such generation.
+            BindingError: it is the current one.
+        """
+        ...
+
+    def drop(self, name: str) -> None:
+        """Remove a binding: log and vectors; with the last one everything of ours goes.
+
+        What its triggers in the source need goes with `Source.detach`, which comes before.
+
+        Raises:
+            BindingNotFound: there is none of that name.
+        """
+        ...
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Stop workers of the binding at their next step, or let them go on.
+
+        Raises:
+            BindingNotFound: there is none of that name.
+        """
+        ...
+
+    def table(self, record: BindingRecord) -> BoundTable:
+        """The vectors of a generation, ready for use; to be closed by the caller."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
         ...

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
         Action,
         Applied,
         Block,
-        Change,
         Chunk,
         Feed,
         Hit,
@@ -70,10 +69,6 @@ class Source(Protocol):
             NoKey: nothing names a row for good.
             SchemaDrift: the table or a column isn't there.
         """
-        ...
-
-    def changes(self, after: int, *, limit: int) -> list[Change]:
-        """Log entries with `seq > after`, in order, at most `limit`."""
         ...
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Row]:

@@ -8,12 +8,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from likewise.base.errors import SettingsError
 
 DEFAULT_CHUNK = "tokens:128/16"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_NAME = 63
+LONGEST_SERVER_NAME = 40
+"""In a Postgres store: its identifiers have 63 bytes, and suffixes follow."""
+SOURCES = ("sqlite", "postgresql", "duckdb", "files")
+STORES = ("sqlite", "postgresql", "duckdb")
+_POSTGRES = ("postgres://", "postgresql://")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
 _CHUNK = re.compile(r"tokens:(\d{1,6})/(\d{1,6})\Z")
 
@@ -29,16 +35,29 @@ class BindingSpec:
     name: str
     """Lower-case letters, digits and `_`, as it becomes part of table names."""
     source: str
-    """`sqlite:PATH`."""
+    """Where the rows are: `sqlite:PATH`, `postgresql://…`, `duckdb:PATH` or `files:FOLDER`."""
     table: str
+    """The table or view; empty with `query`, and for files."""
     text: str
-    r"""Template over the table's columns, such as `{title}\n{body}`."""
+    r"""Template over the columns, such as `{title}\n{body}`."""
     key: tuple[str, ...] = ()
     """Columns that name a row; empty for the table's primary key."""
     model: str = DEFAULT_MODEL
     """The model as the user named it."""
     chunk: str = DEFAULT_CHUNK
-    """How long texts are cut: `tokens:SIZE/OVERLAP`."""
+    """How long texts are cut, such as `tokens:SIZE/OVERLAP`."""
+    store: str = ""
+    """Where vectors are kept: `sqlite:PATH`, `postgresql://…` or `duckdb:PATH`; empty for the
+    source's own database."""
+    query: str = ""
+    """A SELECT whose rows are bound, in place of a table; `key` names columns of its result."""
+    glob: str = ""
+    """Which files of the folder, such as `**/*.md`, several parted by commas; empty for every
+    known kind."""
+    wake: str = "poll"
+    """How a worker learns of changes: `poll`, or `notify` (Postgres: NOTIFY at each commit)."""
+    every: float = 0.0
+    """Seconds between two looks at a source that can't say whether it changed; 0: the default."""
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name) or len(self.name) > LONGEST_NAME:
@@ -47,22 +66,66 @@ class BindingSpec:
                 "digits and _, not beginning with a digit",
                 param="name",
             )
-        scheme, _, rest = self.source.partition(":")
-        if scheme != "sqlite" or not rest:
+        _require_known(self.source, SOURCES, "source")
+        if self.store:
+            _require_known(self.store, STORES, "store")
+        elif scheme_of(self.source) == "files":
             raise SettingsError(
-                f"source {self.source!r} isn't known; write sqlite:PATH", param="source"
+                f"binding {self.name}: vectors of files need a database; name one with --store, "
+                "such as sqlite:likewise.db",
+                param="store",
             )
-        if not self.table:
-            raise SettingsError(f"binding {self.name}: no table was named", param="table")
-        if self.table.lower().startswith(("likewise_", "sqlite_")):
-            raise SettingsError(f"table {self.table!r} isn't an application's", param="table")
-
+        if scheme_of(self.store_address) == "postgresql" and len(self.name) > LONGEST_SERVER_NAME:
+            raise SettingsError(
+                f"binding name {self.name!r}: up to {LONGEST_SERVER_NAME} letters in Postgres",
+                param="name",
+            )
+        self._check_what()
+        if self.wake not in ("poll", "notify"):
+            raise SettingsError(f"wake {self.wake!r} isn't poll or notify", param="wake")
+        if not 0 <= self.every < float("inf"):
+            raise SettingsError(f"every {self.every}: seconds, 0 or more", param="every")
         if not _CHUNK.match(self.chunk):
             raise SettingsError(
                 f"chunk {self.chunk!r} isn't known; write tokens:SIZE/OVERLAP, such as "
                 f"{DEFAULT_CHUNK}",
                 param="chunk",
             )
+
+    def _check_what(self) -> None:
+        """Exactly one thing is bound: a table, a query, or files."""
+        if scheme_of(self.source) == "files":
+            if self.table or self.query:
+                raise SettingsError(
+                    f"binding {self.name}: files have no table; choose them with --glob",
+                    param="table",
+                )
+            return
+        if self.glob:
+            raise SettingsError(f"binding {self.name}: --glob is for files:FOLDER", param="glob")
+        if bool(self.table) == bool(self.query):
+            raise SettingsError(
+                f"binding {self.name}: name a table, or a query, and not both", param="table"
+            )
+        if self.query and not self.key:
+            raise SettingsError(
+                f"binding {self.name}: name the columns that tell the query's rows apart with "
+                "--key",
+                param="key",
+            )
+        bare = self.table.lower().rpartition(".")
+        if bare[2].startswith(("likewise_", "sqlite_")) or bare[0] == "likewise":
+            raise SettingsError(f"table {self.table!r} isn't an application's", param="table")
+
+    @property
+    def store_address(self) -> str:
+        """Where vectors are kept."""
+        return self.store or self.source
+
+    @property
+    def is_one_database(self) -> bool:
+        """Whether vectors lie in the source's own database."""
+        return self.store in ("", self.source)
 
     @property
     def chunk_tokens(self) -> tuple[int, int]:
@@ -74,17 +137,75 @@ class BindingSpec:
 
     @property
     def path(self) -> Path:
-        """The database file."""
-        return Path(self.source.partition(":")[2])
+        """The source's file or folder."""
+        return path_of(self.source)
 
     def to_json(self) -> str:
-        """Canonical JSON without `source`: a file keeps its bindings when it is moved."""
+        """Canonical JSON, as stores keep it, without defaults that came later and passwords.
+
+        Without the source too when that is the store: a file keeps its bindings when it is moved.
+        """
         values = dataclasses.asdict(self)
-        del values["source"]
+        del values["store"]
+        for name, value in _LATER.items():
+            if values[name] == value:
+                del values[name]
+        if self.is_one_database:
+            del values["source"]
+        else:
+            values["source"] = without_password(self.source)
         return json.dumps(values, sort_keys=True, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, source: str) -> BindingSpec:
-        """The spec that `to_json` wrote, found in `source`."""
+    def from_json(cls, text: str, store: str) -> BindingSpec:
+        """The spec that `to_json` wrote, found in the database at `store`."""
         values: dict[str, Any] = json.loads(text)
-        return cls(source=source, **{**values, "key": tuple(values["key"])})
+        values["key"] = tuple(values["key"])
+        if "source" in values:
+            return cls(**values, store=store)
+        return cls(**values, source=store)
+
+
+_LATER: dict[str, Any] = {"query": "", "glob": "", "wake": "poll", "every": 0.0}
+
+
+def scheme_of(address: str) -> str:
+    """`sqlite`, `postgresql`, `duckdb`, `files`, or whatever else stands before the colon."""
+    if address.startswith(_POSTGRES):
+        return "postgresql"
+    return address.partition(":")[0]
+
+
+def path_of(address: str) -> Path:
+    """The file or folder of an address such as `sqlite:app.db`."""
+    return Path(address.partition(":")[2])
+
+
+def without_password(address: str) -> str:
+    """A Postgres URL without its password; anything else as it is."""
+    if scheme_of(address) != "postgresql":
+        return address
+    parts = urlsplit(address)
+    kept = [
+        (k, v) for k, v in parse_qsl(parts.query) if k.lower() not in {"password", "sslpassword"}
+    ]
+    user, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(
+        parts._replace(
+            netloc=f"{user.partition(':')[0]}{at}{host}", query=urlencode(kept, safe="/")
+        )
+    )
+
+
+def _require_known(address: str, schemes: tuple[str, ...], param: str) -> None:
+    scheme, _, rest = address.partition(":")
+    if (
+        scheme_of(address) not in schemes
+        or not rest
+        or (scheme == "postgresql" and "//" not in rest)
+    ):
+        forms = {"postgresql": "postgresql://HOST/DATABASE", "files": "files:FOLDER"}
+        known = ", ".join(forms.get(name, f"{name}:PATH") for name in schemes)
+        raise SettingsError(
+            f"{param} {without_password(address)!r} isn't known; write one of {known}", param=param
+        )

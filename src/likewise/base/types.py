@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -29,18 +30,65 @@ Overflow = Literal["cut", "refuse"]
 CutSide = Literal["left", "right"]
 """Where a text that is too long loses tokens."""
 
-Op = Literal["upsert", "delete"]
+Op = Literal["upsert", "delete", "all"]
+"""What was done to a row; `all`: to any row (a TRUNCATE, a trigger made anew)."""
+
+Freshness = Literal["any", "fresh", "wait"]
+"""What a search may answer from: any vector, only those of the present text, or wait for those."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A log entry: the row named `key` may have changed. The row itself must be read again."""
+    """A log entry: the row named `key` may have changed. The row itself must be read again.
+
+    In a store `seq` is the fence: a number that grows from claim to claim, and of which it is
+    certain that the row was read after all changes answered under it could be seen.
+    """
 
     seq: int
     key: Key
+    """Empty when `op` is `all`."""
     op: Op
     at: float
     """When it was logged: seconds since 1970, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """Changes that a source has written down itself and that a store's log is to take over."""
+
+    changes: tuple[Change, ...] = ()
+    before: str = ""
+    """The source's place before it gives these away: what the store was told last time, unless
+    the source was put back to an older state (a restored backup) or is another one."""
+    after: str = ""
+    """Its place once they are taken off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One unit of a source that keeps no log (a row, or a file of rows) is not as it was seen."""
+
+    unit: str
+    mark: bytes | None
+    """How it is to be remembered now; None: it is gone."""
+    keys: tuple[Key, ...]
+    """The rows of it that may have changed, come or gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a source found that is to be bound."""
+
+    table: str
+    """The table's own spelling; empty where there is none."""
+    key: tuple[str, ...]
+    """The columns that name a row."""
+    kinds: tuple[str, ...]
+    """Of each: `int`, `real`, `text`, `bytes`, `any` (of several types), or `cast:TYPE`: text that
+    the source's own database reads as TYPE."""
+    unguarded: tuple[str, ...] = ()
+    """In words: what changes of it are only noticed by comparing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +124,13 @@ class Put:
     chunks: tuple[Chunk, ...]
     vectors: Vectors
     """float32 [len(chunks), dimensions]."""
+    texts: tuple[str, ...]
+    """The passages' texts, as they were embedded."""
+
+    @property
+    def hashes(self) -> tuple[bytes, ...]:
+        """sha256 (32 bytes) of each passage's text: equal passages have equal vectors."""
+        return tuple(passage_hash(text) for text in self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +161,11 @@ class Keep:
     key: Key
     seq: int
     fingerprint: bytes
+
+
+def passage_hash(text: str) -> bytes:
+    """sha256 (32 bytes) of a passage's UTF-8: by it stores find a vector that is there already."""
+    return hashlib.sha256(text.encode("utf-8")).digest()
 
 
 Action = Put | Delete | Park | Keep
