@@ -29,12 +29,11 @@ import _texts
 import apsw
 from _report import write
 
+from likewise.base.bound import BoundSource, BoundTable
 from likewise.base.spec import BindingSpec
 from likewise.binding.worker import Options, Worker
 from likewise.runtime.service import Service, load
-from likewise.sources.sqlite import SqliteSource
-from likewise.stores.bindings import create_binding
-from likewise.stores.sqlite import SqliteTable
+from likewise.server import databases
 
 TABLE = "CREATE TABLE docs (id INTEGER PRIMARY KEY, slug TEXT UNIQUE, body TEXT NOT NULL)"
 BACKFILL_TARGET, INSERT_TARGET = 0.9, 1.5
@@ -79,12 +78,12 @@ def table(path: Path, texts: list[str]) -> None:
     db.close()
 
 
-def bind(path: Path, service: Service) -> tuple[SqliteSource, SqliteTable, Worker]:
+def bind(path: Path, service: Service) -> tuple[BoundSource, BoundTable, Worker]:
     """A worker on a new binding of that table."""
     split = service.splitter()
     spec = BindingSpec("docs", f"sqlite:{path}", "docs", "{body}", chunk=split.name)
-    create_binding(spec, service.space.with_chunker(split.name))
-    source, store = SqliteSource(path, spec), SqliteTable(path, "docs")
+    record = databases.create(spec, service.space.with_chunker(split.name))
+    source, store = databases.open_ends(record)
     return source, store, Worker(source, store, service, split, options=Options())
 
 

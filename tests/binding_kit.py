@@ -16,13 +16,14 @@ from typing import Any
 import apsw
 import numpy as np
 
+from likewise.base.bound import BindingRecord
+from likewise.base.clock import Clock, wall
 from likewise.base.errors import EngineError, InputError, NotFinite
 from likewise.base.space import Space
 from likewise.base.spec import BindingSpec
 from likewise.base.types import Chunk, Kind
 from likewise.binding.worker import Options, Worker
-from likewise.sources.sqlite import SqliteSource
-from likewise.stores.bindings import create_binding
+from likewise.server import databases
 from likewise.stores.sqlite import SqliteTable
 
 DIMENSIONS = 8
@@ -135,9 +136,8 @@ class Bound:
     ) -> None:
         self.app = app
         self.spec = BindingSpec(name, f"sqlite:{app.path}", table, text, key)
-        self.record = create_binding(self.spec, SPACE)
-        self.source = SqliteSource(app.path, self.spec)
-        self.table = SqliteTable(app.path, name)
+        self.record = databases.create(self.spec, SPACE)
+        self.source, self.table = databases.open_ends(self.record)
         self.embedder = embedder or Fake()
         self.workers: list[Worker] = []
 
@@ -155,8 +155,7 @@ class Bound:
     def another(self, embedder: Fake | None = None, **options: Any) -> Worker:
         """A worker with connections of its own, as in another process."""
         made = Worker(
-            SqliteSource(self.app.path, self.spec),
-            SqliteTable(self.app.path, self.spec.name),
+            *databases.open_ends(self.record),
             embedder or self.embedder,
             bars,
             options=Options(**{"reconcile_seconds": None, **options}),
@@ -177,6 +176,26 @@ class Bound:
             worker.close()
         self.source.close()
         self.table.close()
+
+
+def create_binding(spec: BindingSpec, space: Space = SPACE) -> BindingRecord:
+    return databases.create(spec, space)
+
+
+def list_bindings(path: Path) -> list[BindingRecord]:
+    return databases.records(f"sqlite:{path}")
+
+
+def get_binding(path: Path, name: str) -> BindingRecord:
+    return databases.record(f"sqlite:{path}", name)
+
+
+def drop_binding(path: Path, name: str) -> None:
+    databases.drop(f"sqlite:{path}", name)
+
+
+def table_of(path: Path, name: str = "docs", clock: Clock = wall) -> SqliteTable:
+    return SqliteTable(get_binding(path, name), path, clock=clock)
 
 
 def assert_right(bound: Bound) -> None:

@@ -13,11 +13,11 @@ from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from likewise.base.bound import BindingRecord
     from likewise.base.precision import Precision
     from likewise.base.types import Audit, Result
     from likewise.binding.status import Status
     from likewise.runtime.service import Service
-    from likewise.stores.bindings import BindingRecord
 
 _POLL_S = 0.02
 
@@ -91,7 +91,7 @@ def bind(
         DatabaseError: the file can't be used.
     """
     from likewise.server.bindings import splitter
-    from likewise.stores.bindings import create_binding
+    from likewise.server.databases import create
 
     loaded = load(model) if isinstance(model, str) else model
     spec = BindingSpec(
@@ -104,7 +104,7 @@ def bind(
         chunk=chunk,
     )
     splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
-    record = create_binding(spec, loaded.space.with_chunker(chunk))
+    record = create(spec, loaded.space.with_chunker(chunk))
     return Binding(record, loaded, owns_model=isinstance(model, str))
 
 
@@ -117,16 +117,16 @@ def open(database: str | Path, name: str | None = None, *, model: Service | None
         SpaceMismatch: `model` isn't the one it was built with.
         DatabaseError: the file can't be used.
     """
-    from likewise.stores.bindings import get_binding, list_bindings
+    from likewise.server import databases
 
     if name is None:
-        records = list_bindings(database)
+        records = databases.records(f"sqlite:{Path(database).resolve()}")
         if len(records) != 1:
             names = ", ".join(record.spec.name for record in records) or "none"
             raise BindingNotFound(f"which binding of {database}? There are: {names}")
         record = records[0]
     else:
-        record = get_binding(database, name)
+        record = databases.record(f"sqlite:{Path(database).resolve()}", name)
     loaded = model if model is not None else load(record.spec.model)
     return Binding(record, loaded, owns_model=model is None)
 

@@ -50,7 +50,7 @@ def _journal(path: Path) -> str:
 
 def logged(bound: Bound) -> list[tuple[Key, str]]:
     """Entries since the last call, as (key, op)."""
-    changes = bound.source.changes(0, limit=1000)
+    changes = bound.table.claim(0, limit=1000)
     bound.app(f"DELETE FROM likewise_{bound.spec.name}_log")
     return [(change.key, change.op) for change in changes]
 
@@ -252,7 +252,7 @@ def test_every_kind_of_key(path: Path, kind: str, without_rowid: bool) -> None:
     bound.drain()
     for value in values[1:]:
         app("INSERT INTO docs VALUES (?, 'after', 'b')", [value])
-    changes = bound.source.changes(0, limit=10)
+    changes = bound.table.claim(0, limit=10)
     assert [type(change.key[0]) for change in changes] == [type(value) for value in values[1:]]
     keys = [(value,) for value in values]
     rows = bound.source.read(keys)
@@ -278,7 +278,7 @@ def test_a_key_of_several_columns_in_their_declared_order(path: Path) -> None:
     bound.source.attach()
     for a, b in [(1, "x"), (1, "y"), (2, "x"), (b"1", 1.5)]:
         app("INSERT INTO docs VALUES (?, ?, 't', 'b')", [a, b])
-    assert [change.key for change in bound.source.changes(0, limit=9)] == [
+    assert [change.key for change in bound.table.claim(0, limit=9)] == [
         ("x", 1),
         ("y", 1),
         ("x", 2),
@@ -343,17 +343,17 @@ def test_the_snapshot_is_read_in_pages(bound: Bound) -> None:
 def test_entries_after_a_place_and_at_most_so_many(bound: Bound) -> None:
     for i in range(5):
         bound.app("INSERT INTO docs VALUES (?, ?, 't', 'b')", [i, i])
-    changes = bound.source.changes(0, limit=2)
+    changes = bound.table.claim(0, limit=2)
     assert [change.key for change in changes] == [(0,), (1,)]
-    assert [c.key for c in bound.source.changes(changes[-1].seq, limit=9)] == [(2,), (3,), (4,)]
+    assert [c.key for c in bound.table.claim(changes[-1].seq, limit=9)] == [(2,), (3,), (4,)]
 
 
 def test_the_log_never_takes_a_place_twice(bound: Bound) -> None:
     bound.app("INSERT INTO docs VALUES (1, 'a', 't', 'b')")
-    first = bound.source.changes(0, limit=1)[0].seq
+    first = bound.table.claim(0, limit=1)[0].seq
     logged(bound)
     bound.app("UPDATE docs SET title = 'u'")
-    assert bound.source.changes(0, limit=1)[0].seq > first
+    assert bound.table.claim(0, limit=1)[0].seq > first
 
 
 def test_detach_leaves_no_trigger(bound: Bound) -> None:
@@ -374,7 +374,7 @@ def test_a_writer_needs_nothing_of_ours(bound: Bound) -> None:
     bound.app.close()
     bound.source.close()
     outside(path, "INSERT INTO docs VALUES (1, 'a', 't', 'b'); UPDATE docs SET id = 2;")
-    assert [change.key for change in bound.source.changes(0, limit=9)] == [(1,), (1,), (2,)]
+    assert [change.key for change in bound.table.claim(0, limit=9)] == [(1,), (1,), (2,)]
 
 
 REFUSED: list[tuple[str, dict[str, Any], type[Exception], str]] = [
@@ -390,9 +390,9 @@ REFUSED: list[tuple[str, dict[str, Any], type[Exception], str]] = [
         " body FROM t",
         {},
         NoKey,
-        "view",
+        "--key; it has id, title, body",
     ),
-    ("CREATE VIRTUAL TABLE docs USING fts5(title, body)", {}, NoKey, "virtual"),
+    ("CREATE VIRTUAL TABLE docs USING fts5(title, body)", {}, NoKey, "--key"),
 ]
 
 
@@ -409,9 +409,9 @@ def test_what_cannot_be_bound_is_refused(
 
 
 def test_a_source_without_its_binding(bound: Bound) -> None:
-    from likewise.stores.bindings import drop_binding
+    from likewise.server.databases import drop
 
-    drop_binding(bound.app.path, "docs")
+    drop(f"sqlite:{bound.app.path}", "docs")
     with pytest.raises(BindingNotFound):
         bound.source.attach()
 

@@ -13,8 +13,7 @@ from likewise.base.bound import BoundTable
 from likewise.base.errors import LeaseLost, NotFinite, SpaceMismatch
 from likewise.base.types import Action, Applied, Chunk, Delete, Keep, Key, Park, Put
 from likewise.stores.memory import MemoryTable
-from likewise.stores.sqlite import SqliteTable
-from tests.binding_kit import DOCS, SPACE, App, Bound, fake_vector
+from tests.binding_kit import DOCS, SPACE, App, Bound, fake_vector, table_of
 
 A: Key = (1,)
 B: Key = (2,)
@@ -50,7 +49,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
         return
     app = App(tmp_path / "app.db", request.param.partition("-")[2], DOCS)
     bound = Bound(app)
-    tables = [SqliteTable(app.path, "docs", SPACE, clock=lambda: now[0]) for _ in range(2)]
+    tables = [table_of(app.path, clock=lambda: now[0]) for _ in range(2)]
 
     def log(key: Key) -> int:
         app("INSERT INTO likewise_docs_log (key_id, op) VALUES (?, 'upsert')", key)
@@ -66,7 +65,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
 def put(key: Key, seq: int, *texts: str, fingerprint: bytes = ONE) -> Put:
     chunks = tuple(Chunk(at, 10 * at, 10 * at + 5) for at in range(len(texts)))
     vectors = np.array([fake_vector(text) for text in texts], np.float32).reshape(-1, 8)
-    return Put(key, seq, fingerprint, chunks, vectors)
+    return Put(key, seq, fingerprint, chunks, vectors, texts)
 
 
 def test_a_put_is_read_back_and_answers_the_log(store: Harness) -> None:
@@ -154,12 +153,14 @@ def test_parked_rows_keep_their_error_and_can_be_tried_again(store: Harness) -> 
 
 def test_vectors_of_another_width_or_not_finite_change_nothing(store: Harness) -> None:
     seq = store.log(A)
-    wide = Put(A, seq, ONE, (Chunk(0, 0, 1),), np.zeros((1, 9), np.float32))
-    few = Put(A, seq, ONE, (Chunk(0, 0, 1), Chunk(1, 1, 2)), np.zeros((1, 8), np.float32))
+    wide = Put(A, seq, ONE, (Chunk(0, 0, 1),), np.zeros((1, 9), np.float32), ("x",))
+    few = Put(
+        A, seq, ONE, (Chunk(0, 0, 1), Chunk(1, 1, 2)), np.zeros((1, 8), np.float32), ("x", "y")
+    )
     for wrong in [wide, few]:
         with pytest.raises(SpaceMismatch):
             store.table.apply([put(B, store.log(B), "x"), wrong], cursor=seq)
-    infinite = Put(A, seq, ONE, (Chunk(0, 0, 1),), np.full((1, 8), np.inf, np.float32))
+    infinite = Put(A, seq, ONE, (Chunk(0, 0, 1),), np.full((1, 8), np.inf, np.float32), ("x",))
     with pytest.raises(NotFinite):
         store.table.apply([infinite], cursor=seq)
     assert store.held() == {}

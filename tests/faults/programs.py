@@ -92,10 +92,8 @@ WORKER = """
 # and `kill_after` how many times it is passed, where the process kills itself.
 import os, signal, threading, time
 from likewise.binding.worker import Options, Worker
-from likewise.sources.sqlite import SqliteSource
+from likewise.server.databases import open_ends, record
 from likewise.stores import publish
-from likewise.stores.bindings import get_binding
-from likewise.stores.sqlite import SqliteTable
 from tests.binding_kit import Fake, bars, unfence
 
 def die():
@@ -121,10 +119,8 @@ if ARGS.get("kill_at") == "inside":
         return made
     publish.Publisher._one = dying
 
-spec = get_binding(ARGS["path"], "docs").spec
 worker = Worker(
-    SqliteSource(ARGS["path"], spec),
-    SqliteTable(ARGS["path"], "docs"),
+    *open_ends(record("sqlite:" + ARGS["path"], "docs")),
     Fake(before=lambda texts: time.sleep(ARGS.get("slow", 0))),
     bars,
     options=Options(batch_rows=ARGS.get("batch", 16), batch_chunks=16, commit_rows=7,

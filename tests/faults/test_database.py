@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 import apsw
 import pytest
@@ -27,8 +28,9 @@ from likewise.base.errors import (
 )
 from likewise.binding.reconcile import verify
 from likewise.binding.status import status
+from likewise.sources.sqlite import SqliteSource
 from likewise.sql.sqlite import ERRORS, Database, connect, mapped
-from likewise.stores.bindings import drop_binding, list_bindings
+from likewise.stores.sqlite import SqliteTable
 from tests.binding_kit import (
     DOCS,
     JOURNALS,
@@ -37,6 +39,8 @@ from tests.binding_kit import (
     Bound,
     Fake,
     assert_right,
+    drop_binding,
+    list_bindings,
     outside,
     running,
     spawn,
@@ -162,7 +166,10 @@ def _journal(path: Path) -> str:
 
 
 def test_a_page_limit_is_a_full_disk(bound: Bound) -> None:
-    with pytest.raises(DatabaseFull, match="make room"), bound.table._database.write() as db:
+    with (
+        pytest.raises(DatabaseFull, match="make room"),
+        cast(SqliteTable, bound.table)._database.write() as db,
+    ):
         db.pragma("max_page_count", db.pragma("page_count"))
         db.execute("CREATE TABLE big AS SELECT zeroblob(1000000)")
     assert bound.table.fingerprints() == {}
@@ -183,12 +190,11 @@ def test_a_file_that_may_not_be_written(bound: Bound) -> None:
         "from tests.binding_kit import *\n"
         "from likewise.base.errors import DatabaseReadOnly\n"
         "from likewise.binding.ledger import new_holder\n"
-        "from likewise.stores.bindings import list_bindings\n"
-        "record = list_bindings(ARGS['path'])[0]\n"
+        "from likewise.server.databases import open_ends, records\n"
+        "record = records('sqlite:' + ARGS['path'])[0]\n"
         "new_holder()  # loads what the other user may not read\n"
         "os.setuid(65534)\n"
-        "source = SqliteSource(ARGS['path'], record.spec)\n"
-        "table = SqliteTable(ARGS['path'], 'docs')\n"
+        "source, table = open_ends(record)\n"
         "assert source.count() == 2 and len(table.fingerprints()) == 2\n"
         "worker = Worker(source, table, Fake(), bars)\n"
         "try:\n"
@@ -332,7 +338,7 @@ def test_another_key_is_told(bound: Bound) -> None:
     bound.drain()
     bound.app("DROP TABLE docs")
     bound.app("CREATE TABLE docs (slug TEXT PRIMARY KEY NOT NULL, title TEXT, body TEXT)")
-    source = type(bound.source)(bound.app.path, bound.spec)
+    source = SqliteSource(bound.spec)
     with pytest.raises(SchemaDrift, match="was made when it was id"):
         source.attach()
     source.close()
@@ -401,7 +407,7 @@ DAMAGE = [
         "orphan",
     ),
     (
-        "INSERT INTO likewise_docs_chunk VALUES (99, 0, 0, 1, zeroblob(32))",
+        "INSERT INTO likewise_docs_chunk VALUES (99, 0, 0, 1, zeroblob(32), NULL, NULL)",
         "orphan",
     ),
 ]
@@ -424,7 +430,7 @@ def test_verify_finds_damage_and_has_it_mended(bound: Bound, damage: str, kind: 
 
 def test_vectors_in_plain_sql_with_sqlite_vec(bound: Bound) -> None:
     bound.drain()
-    found = bound.table._database
+    found = cast(SqliteTable, bound.table)._database
     with found.read() as db:
         query = (
             "SELECT d.id, d.title, vec_distance_cosine(c.vector, :q) AS distance FROM docs d"

@@ -19,7 +19,7 @@ from likewise.server.app import LOOPBACK_HOSTS, build
 from likewise.server.bindings import LiveBinding
 from likewise.server.listen import address_of, listen
 from likewise.server.run import server
-from likewise.stores.bindings import create_binding
+from tests.binding_kit import create_binding
 from tests.support import wait_until
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -26,6 +26,7 @@ LikewiseError
 │   ├── NoKey                the table has nothing that names a row for good
 │   ├── SchemaDrift          a bound table or column is gone or renamed
 │   ├── LeaseLost            another worker took over (retryable)
+│   ├── MassDelete           very many rows gone at once: nothing is removed unasked
 │   └── SpaceMismatch        vectors of another model or setting: never mixed
 ├── Overloaded               too much waiting (retryable)
 │   ├── DeadlineExceeded     it can't be, or wasn't, computed in the time that was given
@@ -221,6 +222,15 @@ class LeaseLost(BindingError):
 
     code = "lease_lost"
     retryable = True
+
+
+class MassDelete(BindingError):
+    """Very many rows are gone at once, and the source may only be out of reach: nothing is removed.
+
+    Mended by the rows' return, or by `likewise bind resume NAME --accept-deletes`.
+    """
+
+    code = "mass_delete"
 
 
 class SpaceMismatch(BindingError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from likewise.base.errors import EngineError, LikewiseError, NotFinite
 from likewise.base.log import fields, logger
-from likewise.base.types import Action, Chunk, Park, Put, Row
+from likewise.base.types import Action, Chunk, Park, Put, Row, passage_hash
 
 if TYPE_CHECKING:
     from likewise.base.protocols import Embedder, Splitter
@@ -21,14 +21,28 @@ _log = logger("binding.embedding")
 Piece = tuple[Row, int, tuple[Chunk, ...]]
 """A row, the log entry it answers, and its passages."""
 
+Known = Callable[[Sequence[bytes]], "Mapping[bytes, Vectors]"]
+"""Vectors that are stored already, by the hash of a passage's text."""
+
+
+def _nothing(hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
+    """The default for `known`."""
+    return {}
+
 
 class Embedding:
-    """Turns rows into actions. Safe to use from several threads when the embedder is."""
+    """Turns rows into actions. Safe to use from several threads when the embedder is.
 
-    def __init__(self, embedder: Embedder, split: Splitter, *, most_chunks: int) -> None:
+    A passage whose very text has a vector in the store, or comes twice, is embedded once.
+    """
+
+    def __init__(
+        self, embedder: Embedder, split: Splitter, *, most_chunks: int, known: Known = _nothing
+    ) -> None:
         self._embedder = embedder
         self._split = split
         self._most_chunks = most_chunks
+        self._known = known
 
     def actions(self, rows: Sequence[tuple[Row, int]]) -> list[Action]:
         """A `Put` for each row, or a `Park` for one that the model can't embed.
@@ -58,7 +72,7 @@ class Embedding:
     def _embed(self, pieces: Sequence[Piece]) -> list[Action]:
         """Embed; on a failure halve until the rows that cause it stand alone."""
         try:
-            vectors = self._vectors(pieces)
+            vectors, texts = self._vectors(pieces)
         except LikewiseError as error:
             if error.retryable:
                 raise
@@ -72,12 +86,25 @@ class Embedding:
         at = 0
         for row, seq, chunks in pieces:
             end = at + len(chunks)
-            made.append(Put(row.key, seq, row.fingerprint, chunks, vectors[at:end]))
+            made.append(
+                Put(row.key, seq, row.fingerprint, chunks, vectors[at:end], tuple(texts[at:end]))
+            )
             at = end
         return made
 
-    def _vectors(self, pieces: Sequence[Piece]) -> Vectors:
+    def _vectors(self, pieces: Sequence[Piece]) -> tuple[Vectors, list[str]]:
+        """A vector for each passage of `pieces`, end to end, and its text."""
         texts = [row.text[c.start : c.end] for row, _, chunks in pieces for c in chunks]
+        hashes = [passage_hash(text) for text in texts]
+        found = dict(self._known(list(dict.fromkeys(hashes))))
+        missing = {h: text for h, text in zip(hashes, texts, strict=True) if h not in found}
+        found.update(zip(missing, self._embedded(list(missing.values())), strict=True))
+        vectors = np.empty((len(texts), self._embedder.space.dimensions), dtype=np.float32)
+        for at, digest in enumerate(hashes):
+            vectors[at] = found[digest]
+        return vectors, texts
+
+    def _embedded(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.empty((0, self._embedder.space.dimensions), dtype=np.float32)
         blocks = [

@@ -113,7 +113,7 @@ def verify(source: BoundSource, table: BoundTable, *, repair: bool = True) -> Au
     counts["current"] -= len(damaged)
     if repair:
         table.forget(damaged)
-        source.enqueue([*queued, *(found.key for found in flawed)])
+        table.enqueue([*queued, *(found.key for found in flawed)])
     if unnamed := source.unnamed():
         details.append(f"{unnamed} rows have NULL in their key and can't be bound")
     audit = Audit(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from likewise.base.bound import BoundSource, BoundTable, Counts
 
 RATE_WINDOW_SECONDS = 10.0
-State = Literal["idle", "working", "waiting", "paused"]
+State = Literal["idle", "working", "waiting", "paused", "failing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,8 @@ class Status:
     published: int
     """Rows published since the binding was made."""
     state: State
-    """`working`: a worker is at it; `waiting`: there is work and no worker; `paused`: an error."""
+    """`working`: a worker is at it; `waiting`: there is work and no worker; `paused`: somebody said
+    so; `failing`: an error stands in the way."""
     error: str | None
 
     @property
@@ -52,11 +53,13 @@ def status(source: BoundSource, table: BoundTable, *, clock: Clock = wall) -> St
         BindingNotFound: the binding is.
     """
     counts = table.counts()
+    outside, oldest = source.waiting()
     rows = source.count()
-    pending = counts.waiting
-    if counts.is_reconciling:
+    pending = counts.waiting + outside
+    if counts.is_reconciling or source.capture == "scan":
         # Rows that the comparison hasn't come to yet aren't in the log.
         pending = max(pending, rows - counts.stored - counts.parked)
+    since = min((at for at in (counts.oldest, oldest) if at is not None), default=None)
     return Status(
         name=table.name,
         rows=rows,
@@ -64,7 +67,7 @@ def status(source: BoundSource, table: BoundTable, *, clock: Clock = wall) -> St
         pending=pending,
         parked=counts.parked,
         chunks=counts.chunks,
-        lag_seconds=0.0 if counts.oldest is None else max(0.0, clock() - counts.oldest),
+        lag_seconds=0.0 if since is None else max(0.0, clock() - since),
         published=counts.published,
         state=_state(counts, pending),
         error=counts.error,
@@ -72,8 +75,10 @@ def status(source: BoundSource, table: BoundTable, *, clock: Clock = wall) -> St
 
 
 def _state(counts: Counts, pending: int) -> State:
-    if counts.error is not None:
+    if counts.is_paused:
         return "paused"
+    if counts.error is not None:
+        return "failing"
     if counts.holder is not None:
         return "working"
     return "waiting" if pending or counts.is_reconciling else "idle"

@@ -14,6 +14,7 @@ from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import BindingNotFound, LeaseLost, LikewiseError, SpaceMismatch
 from likewise.base.log import fields, logger
 from likewise.binding.embedding import Embedding
+from likewise.binding.intake import Intake, require_meant
 from likewise.binding.ledger import LEASE_SECONDS, Ledger
 from likewise.binding.plan import newest, plan
 from likewise.binding.reconcile import Finding, sweep, wrong
@@ -93,13 +94,24 @@ class Worker:
         self._table = table
         self._clock = clock
         self._at = at
-        self._embedding = Embedding(embedder, split, most_chunks=self.options.batch_chunks)
+        self._embedding = Embedding(
+            embedder, split, most_chunks=self.options.batch_chunks, known=table.known
+        )
         self._ledger = Ledger(table, seconds=self.options.lease_seconds, clock=clock)
+        self.intake = Intake(
+            source,
+            table,
+            hold=self._ledger.hold,
+            at=at,
+            idle_seconds=self.options.idle_seconds,
+            clock=clock,
+        )
         self._pool = ThreadPoolExecutor(self.options.threads, f"likewise-bind-{table.name}")
         self._flying: deque[_Batch] = deque()
         self._after = 0
         self._sweep: Iterator[list[Finding]] | None = None
         self._sweep_number = 0
+        self._orphans = self._stored = 0
         self._swept = clock()
 
     def step(self) -> int:
@@ -112,6 +124,10 @@ class Worker:
             if self._source.attach():
                 self._start_over()
             self._at("attached")
+            if self._table.is_paused():
+                self._start_over()
+                self._ledger.release()
+                return 0
             if not self._has_work():
                 self._ledger.release()
                 self._at("released")
@@ -120,6 +136,7 @@ class Worker:
                 self._start_over()
                 return 0
             self._at("leased")
+            self.intake.run()
             self._fill()
             return self._publish(self._flying.popleft()) if self._flying else 0
         except BaseException as error:
@@ -180,7 +197,7 @@ class Worker:
             if progress is not None:
                 progress(status(self._source, self._table))
             if not worked:
-                if not self._has_work():
+                if self._table.is_paused() or not self._has_work():
                     break
                 stop.wait(self.options.poll_seconds)
         self._note(None)
@@ -195,12 +212,17 @@ class Worker:
             self._ledger.release()
 
     def _has_work(self) -> bool:
-        return bool(self._flying) or self._table.has_work() or self._is_sweep_due()
+        return (
+            bool(self._flying)
+            or self._table.has_work()
+            or self._is_sweep_due()
+            or self.intake.is_due()
+        )
 
     def _fill(self) -> None:
         """Keep `depth` batches between claim and publication."""
         while len(self._flying) < self.options.depth:
-            changes = self._source.changes(self._after, limit=self.options.batch_rows)
+            changes = self._table.claim(self._after, limit=self.options.batch_rows)
             self._at("claimed")
             if changes:
                 self._after = changes[-1].seq
@@ -250,12 +272,19 @@ class Worker:
             if number is None and not self._is_sweep_due():
                 return False
             self._sweep, self._sweep_number = sweep(self._source, self._table), number or 0
+            self._orphans = 0
+            self._stored = self._table.counts().stored if self._source.doubts_deletes else 0
         for findings in self._sweep:
             self._at("compared")
             if keys := wrong(findings):
-                self._source.enqueue(keys)
+                gone = sum(found.state == "orphan" for found in findings)
+                self._orphans += gone
+                require_meant(self._source, self._table, self._orphans, self._stored)
+                self._table.enqueue(keys)
                 return True
         self._table.reconcile_done(self._sweep_number)
+        if self._source.doubts_deletes:
+            self._table.allow_deletes(False)
         self._sweep, self._swept = None, self._clock()
         return False
 
@@ -270,6 +299,9 @@ class Worker:
         self._flying.clear()
         self._after = 0
         self._sweep = None
+        # What can't be given back now is free again when the lease has run out.
+        with suppress(LikewiseError):
+            self._table.unclaim()
 
     def _sleep(self, stop: threading.Event, stamp: object) -> None:
         """Wait until somebody has written since `stamp`."""

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec
+from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec, without_password
 from likewise.cli import output, resolve
 from likewise.cli.options import config_option, database_option, json_option, model_options
 from likewise.cli.search import DEMO_DATABASE, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from likewise.base.bound import BindingRecord, BoundSource, BoundTable
     from likewise.base.precision import Precision
-    from likewise.sources.sqlite import SqliteSource
-    from likewise.stores.bindings import BindingRecord
-    from likewise.stores.sqlite import SqliteTable
 
 _COLUMNS = ("name", "table", "rows", "current", "pending", "parked", "lag", "state", "model")
 
@@ -32,8 +28,22 @@ def bind() -> None:
 
 @bind.command()
 @click.argument("name")
-@click.option("--source", required=True, metavar="sqlite:PATH", help="Where the table is.")
-@click.option("--table", required=True, help="The table whose rows are embedded.")
+@click.option(
+    "--source",
+    required=True,
+    metavar="ADDRESS",
+    help="Where the rows are: sqlite:PATH, postgresql://..., duckdb:PATH or files:FOLDER.",
+)
+@click.option("--table", default="", help="The table or view whose rows are embedded.")
+@click.option("--query", default="", metavar="SELECT", help="A query in place of a table.")
+@click.option("--glob", default="", metavar="PATTERNS", help="Which files, such as '**/*.md'.")
+@click.option(
+    "--store",
+    default="",
+    metavar="ADDRESS",
+    help="Where vectors are kept: sqlite:PATH, postgresql://... or duckdb:PATH. Default: the "
+    "source's own database.",
+)
 @click.option(
     "--text",
     required=True,
@@ -65,6 +75,9 @@ def add(
     name: str,
     source: str,
     table: str,
+    query: str,
+    glob: str,
+    store: str,
     text: str,
     key: tuple[str, ...],
     model: str,
@@ -81,20 +94,32 @@ def add(
     programs that write to it need nothing of Likewise.
     """
     from likewise.cli import launch, loading
+    from likewise.server.databases import ends
 
-    spec = BindingSpec(name, resolve.source(source, Path()), table, text, key, model, chunk)
+    spec = BindingSpec(
+        name,
+        resolve.source(source, Path()),
+        table,
+        text,
+        key,
+        model,
+        chunk,
+        store=resolve.source(store, Path()),
+        query=query,
+        glob=glob,
+    )
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
         record = launch.make_binding(spec, models.get(spec.model))
-        with opened(record) as (rows, vectors):
+        with ends(record) as (rows, vectors):
             rows.attach()
             if wait:
                 _drain(record, rows, vectors, models)
             _report(rows, vectors)
-    output.note(f"serve it with: likewise serve --db {spec.path}")
+    output.note(f"serve it with: likewise serve --db {without_password(spec.store_address)}")
 
 
-def _drain(record: BindingRecord, rows: SqliteSource, vectors: SqliteTable, models: Any) -> None:
+def _drain(record: BindingRecord, rows: BoundSource, vectors: BoundTable, models: Any) -> None:
     from likewise.binding.worker import Worker
     from likewise.server.bindings import splitter
 
@@ -113,13 +138,14 @@ def _drain(record: BindingRecord, rows: SqliteSource, vectors: SqliteTable, mode
 @database_option
 @config_option
 @json_option
-def status(name: str | None, db: Path | None, config_path: Path, as_json: bool) -> None:
+def status(name: str | None, db: str | None, config_path: Path, as_json: bool) -> None:
     """Show how far each binding's vectors have followed its rows."""
     from likewise.binding.status import status as status_of
+    from likewise.server.databases import ends
 
     states = []
     for record in _records(name, db, config_path):
-        with opened(record) as (rows, vectors):
+        with ends(record) as (rows, vectors):
             state = dataclasses.asdict(status_of(rows, vectors))
         states.append(
             state
@@ -127,7 +153,7 @@ def status(name: str | None, db: Path | None, config_path: Path, as_json: bool) 
                 "name": record.spec.name,
                 "table": record.spec.table,
                 "model": record.space.model,
-                "database": str(record.spec.path),
+                "database": without_password(record.spec.store_address),
                 "lag": f"{state['lag_seconds']:.1f} s",
             }
         )
@@ -151,18 +177,17 @@ def status(name: str | None, db: Path | None, config_path: Path, as_json: bool) 
 @database_option
 @config_option
 @json_option
-def verify(
-    name: str, repair: bool, db: Path | None, config_path: Path, as_json: bool
-) -> int | None:
+def verify(name: str, repair: bool, db: str | None, config_path: Path, as_json: bool) -> int | None:
     """Compare every row with its vectors, whatever the log says, and repair what differs.
 
     With --no-repair, a difference makes the exit code 3.
     """
     from likewise.binding.reconcile import verify as audit_of
     from likewise.cli.main import EXIT_FOUND_TROUBLE
+    from likewise.server.databases import ends
 
     record = record_of(name, _databases(db, config_path))
-    with opened(record) as (rows, vectors):
+    with ends(record) as (rows, vectors):
         audit = audit_of(rows, vectors, repair=repair)
     if as_json:
         output.json(dataclasses.asdict(audit) | {"is_clean": audit.is_clean})
@@ -182,31 +207,18 @@ def verify(
 @database_option
 @config_option
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def drop(name: str, db: Path | None, config_path: Path, yes: bool) -> None:
+def drop(name: str, db: str | None, config_path: Path, yes: bool) -> None:
     """Remove a binding: its triggers, log and vectors. The table itself is left as it is."""
-    from likewise.stores.bindings import drop_binding
+    from likewise.server.databases import drop as drop_binding
 
     record = record_of(name, _databases(db, config_path))
     if not yes:
         click.confirm(f"Drop the binding {name!r} and its vectors?", abort=True, err=True)
-    drop_binding(record.spec.path, name)
+    drop_binding(record.spec.store_address, name)
     output.note(f"binding {name} dropped")
 
 
-@contextlib.contextmanager
-def opened(record: BindingRecord) -> Iterator[tuple[SqliteSource, SqliteTable]]:
-    """The two ends of a binding: the table's rows, and their vectors."""
-    from likewise.sources.sqlite import SqliteSource
-    from likewise.stores.sqlite import SqliteTable
-
-    with (
-        contextlib.closing(SqliteSource(record.spec.path, record.spec)) as rows,
-        contextlib.closing(SqliteTable(record.spec.path, record.spec.name)) as vectors,
-    ):
-        yield rows, vectors
-
-
-def _report(rows: SqliteSource, vectors: SqliteTable) -> None:
+def _report(rows: BoundSource, vectors: BoundTable) -> None:
     from likewise.binding.status import status as status_of
 
     now = status_of(rows, vectors)
@@ -215,14 +227,14 @@ def _report(rows: SqliteSource, vectors: SqliteTable) -> None:
         output.warn(f"{now.parked:,} rows can't be embedded; see: likewise bind status")
 
 
-def _databases(db: Path | None, config_path: Path) -> list[Path]:
+def _databases(db: str | None, config_path: Path) -> list[str]:
     return resolve.databases(db, config_path, fallback=DEMO_DATABASE)
 
 
-def _records(name: str | None, db: Path | None, config_path: Path) -> list[BindingRecord]:
-    from likewise.stores.bindings import list_bindings
+def _records(name: str | None, db: str | None, config_path: Path) -> list[BindingRecord]:
+    from likewise.server.databases import records
 
-    paths = _databases(db, config_path)
+    addresses = _databases(db, config_path)
     if name is not None:
-        return [record_of(name, paths)]
-    return [record for path in paths for record in list_bindings(path)]
+        return [record_of(name, addresses)]
+    return [record for address in addresses for record in records(address)]

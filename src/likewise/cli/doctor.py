@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from likewise.base.errors import AddressInUse, LikewiseError
+from likewise.base.spec import without_password
 from likewise.cli import output, resolve
 from likewise.cli.options import config_option, json_option
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
@@ -44,7 +45,7 @@ class Finding:
 @config_option
 @json_option
 def doctor(
-    model: str | None, db: Path | None, port: int, fetch: bool, config_path: Path, as_json: bool
+    model: str | None, db: str | None, port: int, fetch: bool, config_path: Path, as_json: bool
 ) -> int | None:
     """Check this machine: processor, engine, model, database, port.
 
@@ -71,7 +72,7 @@ def _show(found: Finding) -> None:
 
 
 def _look(
-    model: str | None, db: Path | None, port: int, fetch: bool, config_path: Path
+    model: str | None, db: str | None, port: int, fetch: bool, config_path: Path
 ) -> Iterator[Finding]:
     yield Finding("likewise", "ok", f"{__version__} in {Path(__file__).parents[1]}")
     yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
@@ -82,8 +83,9 @@ def _look(
     yield Finding("cache", "ok", str(place.cache))
     yield from _guarded("model", lambda: _model(model, place))
     yield from _engines(place)
-    for path in _paths(db, config_path):
-        yield from _guarded(f"database {path}", functools.partial(_database, path))
+    for address in _addresses(db, config_path):
+        shown = without_password(address)
+        yield from _guarded(f"database {shown}", functools.partial(_database, address))
     yield from _guarded(f"port {port}", lambda: _port(port))
 
 
@@ -163,7 +165,7 @@ def _engine(what: str, folder: Path, place: Place) -> Iterator[Finding]:
         yield Finding(what, "ok", said)
 
 
-def _paths(db: Path | None, config_path: Path) -> list[Path]:
+def _addresses(db: str | None, config_path: Path) -> list[str]:
     from likewise.cli.search import DEMO_DATABASE
 
     try:
@@ -172,17 +174,20 @@ def _paths(db: Path | None, config_path: Path) -> list[Path]:
         return []
 
 
-def _database(path: Path) -> Iterator[Finding]:
+def _database(address: str) -> Iterator[Finding]:
     from likewise.binding.status import status
-    from likewise.cli.bind import opened
-    from likewise.stores.bindings import list_bindings
+    from likewise.server.databases import ends, records
 
-    records = list_bindings(path)
-    if not records:
-        yield Finding(f"database {path}", "note", "it has no binding; see: likewise bind add")
-    for record in records:
+    there = records(address)
+    if not there:
+        yield Finding(
+            f"database {without_password(address)}",
+            "note",
+            "it has no binding; see: likewise bind add",
+        )
+    for record in there:
         what = f"binding {record.spec.name}"
-        with opened(record) as (rows, vectors):
+        with ends(record) as (rows, vectors):
             now = status(rows, vectors)
         said = f"{now.rows:,} rows, {now.current:,} current, {now.pending:,} pending"
         if now.error:

@@ -6,7 +6,6 @@ import contextlib
 import signal
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from starlette.applications import Starlette
 
+    from likewise.base.bound import BindingRecord
     from likewise.base.spec import BindingSpec
     from likewise.cli.catalogue import Catalogued
     from likewise.cli.resolve import Place
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from likewise.server.guard import Guard
     from likewise.server.serving import Listed
     from likewise.server.tracing import Tracer
-    from likewise.stores.bindings import BindingRecord
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -40,8 +39,8 @@ class Launch:
 
     place: Place
     models: tuple[str, ...] = ()
-    databases: tuple[Path, ...] = ()
-    """SQLite files; every binding in them is kept in step and served."""
+    databases: tuple[str, ...] = ()
+    """Addresses of stores; every binding in them is kept in step and served."""
     specs: tuple[BindingSpec, ...] = ()
     """Bindings that are made if they aren't there, kept in step and served."""
     host: str = DEFAULT_HOST
@@ -197,18 +196,20 @@ def _records(launch: Launch, models: Catalogued) -> list[BindingRecord]:
     """The bindings to serve: those in the databases, and those to be made if they aren't there."""
     if not launch.databases and not launch.specs:
         return []
-    from likewise.stores.bindings import list_bindings
+    from likewise.base.spec import without_password
+    from likewise.server.databases import records
 
-    records = [make_binding(spec, models.bound(spec.model, spec.name)) for spec in launch.specs]
-    for path in launch.databases:
-        found = list_bindings(path)
+    made = [make_binding(spec, models.bound(spec.model, spec.name)) for spec in launch.specs]
+    for address in launch.databases:
+        found = records(address)
         if not found:
+            shown = without_password(address)
             raise BindingNotFound(
-                f"{path} has no binding; make one with 'likewise bind add NAME --source "
-                f"sqlite:{path} --table TABLE --text TEMPLATE'"
+                f"{shown} has no binding; make one with 'likewise bind add NAME --source "
+                f"{shown} --table TABLE --text TEMPLATE'"
             )
-        records += found
-    return records
+        made += found
+    return made
 
 
 def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecord:
@@ -220,11 +221,11 @@ def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecor
         DatabaseError: the file can't be used.
     """
     from likewise.server.bindings import splitter
-    from likewise.stores.bindings import create_binding
+    from likewise.server.databases import create
 
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
-    return create_binding(spec, service.space.with_chunker(spec.chunk))
+    return create(spec, service.space.with_chunker(spec.chunk))
 
 
 def _live(

@@ -48,12 +48,12 @@ def engine_option(command: F) -> F:
 
 
 def database_option(command: F) -> F:
-    """`--db FILE`: the SQLite file that holds the binding."""
+    """`--db ADDRESS`: the database that holds the binding."""
     return click.option(
         "--db",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="The SQLite file. Default: that of likewise.toml here, or demo.db here.",
+        metavar="ADDRESS",
+        help="The database with the vectors: a SQLite or .duckdb file, or postgresql://... "
+        "Default: those of likewise.toml here, or demo.db here.",
     )(command)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from likewise.base.durations import seconds
 from likewise.base.errors import SettingsError
-from likewise.base.spec import BindingSpec
+from likewise.base.spec import STORES, BindingSpec, scheme_of
 from likewise.cli import settings
 from likewise.engines.names import AUTO
 
@@ -198,6 +198,11 @@ def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:
             key=each.key,
             model=each.model,
             chunk=each.chunk,
+            store=source(each.store, folder),
+            query=each.query,
+            glob=each.glob,
+            wake=each.wake,
+            every=each.every,
         )
         for each in written.binding
     )
@@ -226,34 +231,43 @@ def otlp_endpoint(
 
 
 def source(written: str, folder: Path) -> str:
-    """`sqlite:PATH` with a path that doesn't depend on where the command runs."""
+    """An address such as `sqlite:PATH`, with a path that doesn't depend on where commands run."""
     scheme, colon, path = written.partition(":")
-    if scheme != "sqlite" or not path:
+    if scheme not in ("sqlite", "duckdb", "files") or not path:
         return written
     return f"{scheme}{colon}{_below(folder, path)}"
+
+
+def address(given: str, folder: Path) -> str:
+    """What `--db` names: an address, or the path of a SQLite or (`.duckdb`) DuckDB file."""
+    if scheme_of(given) in STORES and ":" in given:
+        return source(given, folder)
+    scheme = "duckdb" if given.endswith((".duckdb", ".ddb")) else "sqlite"
+    return source(f"{scheme}:{given}", folder)
 
 
 def _below(folder: Path, path: str) -> Path:
     return (folder / Path(path).expanduser()).resolve()
 
 
-def databases(given: Path | None, config: Path, *, fallback: Path) -> list[Path]:
-    """The SQLite files that a command without `--db` means: those of likewise.toml, or the demo's.
+def databases(given: str | None, config: Path, *, fallback: Path) -> list[str]:
+    """Addresses of the stores that a command means: `--db`, else likewise.toml's, else the demo's.
 
     Raises:
-        SettingsError: there is neither.
+        SettingsError: there is none of them.
     """
     if given is not None:
-        return [given]
+        return [address(given, Path())]
     if config.is_file():
-        found = {spec.path: None for spec in specs(settings.read(config), folder=config.parent)}
+        written = specs(settings.read(config), folder=config.parent)
+        found = {spec.store_address: None for spec in written}
         if found:
             return list(found)
     if fallback.is_file():
-        return [fallback]
+        return [address(str(fallback), Path())]
     raise SettingsError(
         f"which database? There is no {config} with a [[binding]] and no {fallback} here; "
-        f"give a file with --db",
+        f"give a file or an address with --db",
         param="db",
     )
 

@@ -13,8 +13,8 @@ from likewise.cli import output, resolve
 from likewise.cli.options import config_option, database_option, json_option, model_options
 
 if TYPE_CHECKING:
+    from likewise.base.bound import BindingRecord
     from likewise.base.precision import Precision
-    from likewise.stores.bindings import BindingRecord
 
 DEMO_DATABASE = Path("demo.db")
 _SHOWN_CHARACTERS = 240
@@ -34,7 +34,7 @@ def search(
     name: str,
     query: str,
     k: int,
-    db: Path | None,
+    db: str | None,
     config_path: Path,
     url: str | None,
     fresh_only: bool,
@@ -65,21 +65,23 @@ def search(
         _show(answer["results"])
 
 
-def record_of(name: str, paths: list[Path]) -> BindingRecord:
-    """The binding called `name` in one of the databases at `paths`.
+def record_of(name: str, addresses: list[str]) -> BindingRecord:
+    """The binding called `name` in one of the databases at `addresses`.
 
     Raises:
         BindingNotFound: none has it; the message lists those there are.
     """
-    from likewise.stores.bindings import list_bindings
+    from likewise.base.spec import without_password
+    from likewise.server.databases import records
 
-    found = [record for path in paths for record in list_bindings(path)]
+    found = [record for address in addresses for record in records(address)]
     for record in found:
         if record.spec.name == name:
             return record
     names = [record.spec.name for record in found]
     raise BindingNotFound(
-        f"no binding {name!r} in {', '.join(map(str, paths))}{nearest(name, names)}; "
+        f"no binding {name!r} in {', '.join(map(without_password, addresses))}"
+        f"{nearest(name, names)}; "
         f"there are: {', '.join(names) or 'none'}",
         param="name",
     )

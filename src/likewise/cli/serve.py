@@ -29,9 +29,9 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     "--db",
     "databases",
     multiple=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Keep the bindings of this SQLite file in step, and serve searches of them.",
+    metavar="ADDRESS",
+    help="Keep the bindings in this database in step, and serve searches of them: a SQLite or "
+    ".duckdb file, or postgresql://...",
 )
 @click.option(
     "--allow-host",
@@ -82,7 +82,7 @@ def serve(
     models: tuple[str, ...],
     host: str,
     port: int,
-    databases: tuple[Path, ...],
+    databases: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     drain_s: float,
     lazy: bool,
@@ -107,7 +107,7 @@ def serve(
                 offline=offline, precision=precision, threads=threads, engine=engine
             ),
             models=models,
-            databases=databases,
+            databases=tuple(resolve.address(each, Path()) for each in databases),
             host=host,
             port=port,
             allowed_hosts=allowed_hosts,

@@ -108,11 +108,23 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     """What the binding is called in commands, answers and the database."""
     source: str
-    """Where the table is, such as `sqlite:app.db`; the path is relative to likewise.toml."""
-    table: str
-    """The table whose rows are embedded."""
+    """Where the rows are: `sqlite:app.db`, `postgresql://…`, `duckdb:app.duckdb`, `files:FOLDER`; a
+    path is relative to likewise.toml."""
     text: str
     """The text that stands for a row, such as `{title}\\n{body}`."""
+    table: str = ""
+    """The table or view whose rows are embedded."""
+    query: str = ""
+    """A SELECT whose rows are embedded, in place of a table; `key` names columns of its result."""
+    glob: str = ""
+    """Which files of a folder, such as `**/*.md, **/*.txt`; every known kind when not given."""
+    store: str = ""
+    """Where vectors are kept: `sqlite:`, `postgresql://`, `duckdb:`; the source's own database when
+    not given."""
+    wake: str = "poll"
+    """How changes in Postgres are noticed: `poll`, or `notify`."""
+    every: float = 0.0
+    """Seconds between two looks at a source that can't say whether it changed; 0: the default."""
     key: tuple[str, ...] = ()
     """Columns that name a row for good; the table's primary key when not given."""
     model: str = DEFAULT_MODEL

@@ -13,19 +13,18 @@ from likewise.binding.worker import Worker
 from likewise.search.exact import ExactIndex
 from likewise.search.follow import Follower
 from likewise.search.query import search
-from likewise.sources.sqlite import SqliteSource
-from likewise.stores.sqlite import SqliteTable
+from likewise.server.databases import open_ends
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from likewise.base.bound import BindingRecord
     from likewise.base.protocols import Splitter
     from likewise.base.space import Space
     from likewise.base.spec import BindingSpec
     from likewise.base.types import Kind, Result, Vectors
     from likewise.runtime.service import Service
     from likewise.runtime.standing import Standing
-    from likewise.stores.bindings import BindingRecord
 
 _log = logger("server.bindings")
 
@@ -72,8 +71,7 @@ class LiveBinding:
         self.table_name = spec.table
         self.record = record
         self._asking = Asking(service)
-        self.source = SqliteSource(spec.path, spec)
-        self.table = SqliteTable(spec.path, spec.name, record.space)
+        self.source, self.table = open_ends(record)
         self.worker = Worker(self.source, self.table, service, splitter(service, spec))
         self._index = ExactIndex(record.space)
         self._follower = Follower(self.table, self._index)

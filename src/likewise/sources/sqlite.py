@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from likewise.base.errors import BindingNotFound, SchemaDrift
+from likewise.base.errors import BindingNotFound, NoKey, SchemaDrift
 from likewise.base.log import fields, logger
-from likewise.base.types import Change, Key, Op, Row
+from likewise.base.types import Captured, Difference, Key, Row, Shape
+from likewise.sources.sqlite_outbox import Outbox
+from likewise.sources.sqlite_rows import Reading, rows
 from likewise.sources.triggers import triggers
 from likewise.sql.names import BINDING, Layout, listed, quote
-from likewise.sql.schema import read_table
-from likewise.sql.sqlite import UTF8, Database, connect, errors_of
-from likewise.text.canon import canonical, fingerprint
+from likewise.sql.schema import BINARY, read_table
+from likewise.sql.sqlite import Database, Watch
 from likewise.text.template import Template
 
 if TYPE_CHECKING:
+    from likewise.base.bound import Capture, Seen
     from likewise.base.spec import BindingSpec
     from likewise.sql.schema import Table
 
 PAGE = 500
+KNOWN_COLLATIONS = (BINARY, "NOCASE", "RTRIM")
 _log = logger("sources.sqlite")
 
 
@@ -37,23 +39,49 @@ class _Shape:
     generation: int
     table: Table
     layout: Layout
-    watched: dict[str, str]
-    """Template column → the table's own spelling."""
-    others: tuple[str, ...]
-    """Columns that aren't in the key or the template."""
+    reading: Reading
 
 
 class SqliteSource:
-    """Rows of `spec.table` in the file at `path`. Safe to use from several threads."""
+    """Rows of the table `spec.table`. Safe to use from several threads.
 
-    def __init__(self, path: Path | str, spec: BindingSpec) -> None:
+    Triggers write into the store's log where that is in the same file, else into an outbox.
+    """
+
+    doubts_deletes = False
+
+    def __init__(self, spec: BindingSpec, *, generation: int = 1) -> None:
         self.spec = spec
+        self.generation = generation
+        self.capture: Capture = "log" if spec.is_one_database else "outbox"
         self._template = Template(spec.text)
-        self._database = Database(path)
+        self._database = Database(spec.path)
+        self._outbox = Outbox(spec.name, generation)
         self._shape: _Shape | None = None
         self._attached: tuple[int, int] | None = None
-        self._watch_lock = threading.Lock()
-        self._watch: tuple[int, apsw.Connection] | None = None
+        self._watch = Watch(self._database)
+
+    def resolve(self) -> Shape:
+        """The table as it is now.
+
+        Raises:
+            NoKey: nothing names a row for good, or a collation is known to the application only.
+            SchemaDrift: the table or a column isn't there.
+        """
+        with self._database.read() as db:
+            table = read_table(db, self.spec.table)
+        key = table.key(self.spec.key)
+        for name in self._template.columns:
+            table.column(name)
+        for column, collation in zip(key, table.collations_of(key), strict=True):
+            if collation.upper() not in KNOWN_COLLATIONS:
+                raise NoKey(
+                    f"key column {column} of table {table.name} has the collation {collation}, "
+                    "which only your application knows; name another key"
+                )
+        kinds = tuple("int" if table.is_rowid(column) else "any" for column in key)
+        unguarded = tuple(f"REPLACE through index {name}" for name in table.unguarded)
+        return Shape(table.name, key, kinds, unguarded)
 
     def attach(self) -> bool:
         """Install the triggers, or mend them; True when changes may have been missed before.
@@ -80,28 +108,51 @@ class SqliteSource:
         return replaced or not whole
 
     def detach(self) -> None:
-        """Drop the triggers; the log and the vectors stay with their binding."""
+        """Drop the triggers, and an outbox; a log stays with its vectors."""
         self._attached = None
         with self._database.write() as db:
             for name in self._found(db):
                 db.execute(f"DROP TRIGGER {name}")
+            self._outbox.drop(db)
 
-    def changes(self, after: int, *, limit: int) -> list[Change]:
-        """Log entries with `seq > after`, in order, at most `limit`."""
+    @contextmanager
+    def captured(self, *, limit: int) -> Iterator[Captured]:
+        """Lend what is in the outbox; it is taken off when the block ends well."""
+        if self.capture != "outbox":
+            yield Captured()
+            return
         with self._database.read() as db:
-            layout = self._shape_of(db).layout
-            sql = (
-                f"SELECT seq, op, at, {layout.key_list} FROM {layout.log}"
-                " WHERE seq > ? ORDER BY seq LIMIT ?"
-            )
-            try:
-                rows: list[Any] | None = db.execute(sql, (after, limit)).fetchall()
-            except UnicodeDecodeError:
-                rows = None
-        if rows is None:
-            self._discard_unreadable(after, limit)
-            return self.changes(after, limit=limit)
-        return [Change(row[0], tuple(row[3:]), cast(Op, row[1]), row[2]) for row in rows]
+            shape = self._shape_of(db)
+            found = self._outbox.read(db, shape.layout, limit)
+        yield found
+        if found.changes:
+            with self._database.write() as db:
+                self._outbox.take_off(db, found)
+
+    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
+        """Nothing: triggers tell."""
+        yield from ()
+
+    def waiting(self) -> tuple[int, float | None]:
+        """Changes in the outbox, and when the oldest was written."""
+        if self.capture != "outbox":
+            return 0, None
+        with self._database.read() as db:
+            return self._outbox.waiting(db)
+
+    def tail(self) -> int:
+        """The newest entry of the outbox; 0 when it is empty."""
+        if self.capture != "outbox":
+            return 0
+        with self._database.read() as db:
+            return self._outbox.tail(db)
+
+    def is_past(self, seq: int) -> bool:
+        """Whether no entry up to `seq` is in the outbox any more."""
+        if self.capture != "outbox":
+            return True
+        with self._database.read() as db:
+            return self._outbox.is_past(db, seq)
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Row]:
         """The rows as they are now; keys that have no row are left out.
@@ -111,8 +162,10 @@ class SqliteSource:
         with self._database.read() as db:
             shape = self._shape_of(db)
             where = " AND ".join(f"{quote(column)} = ?" for column in shape.layout.key)
-            values = list(_rows(db, shape, where, keys, wide=True))
-        found = {row.key: row for row in (self._row_of(shape, each) for each in values)}
+            values = list(rows(db, shape.reading, where, keys, wide=True))
+        found = {
+            row.key: row for row in (shape.reading.row(self._template, each) for each in values)
+        }
         # A column's own collation may have found the row 'a' for the key 'A'.
         return {key: found[key] for key in keys if key in found}
 
@@ -130,24 +183,12 @@ class SqliteSource:
                 after = [] if last is None else [f"({key}) > ({shape.layout.key_marks})"]
                 where = " AND ".join(named + after)
                 tail = f"ORDER BY {key} LIMIT {PAGE}"
-                rows = list(_rows(db, shape, where, [last or ()], tail=tail))
-            for values in rows:
-                yield self._row_of(shape, values)
-            if len(rows) < PAGE:
+                page = list(rows(db, shape.reading, where, [last or ()], tail=tail))
+            for values in page:
+                yield shape.reading.row(self._template, values)
+            if len(page) < PAGE:
                 return
-            last = tuple(rows[-1][: len(shape.layout.key)])
-
-    def enqueue(self, keys: Sequence[Key]) -> int:
-        """Log each key as perhaps changed, in small transactions; gives how many."""
-        for at in range(0, len(keys), PAGE):
-            with self._database.write() as db:
-                layout = self._shape_of(db).layout
-                db.executemany(
-                    f"INSERT INTO {layout.log} ({layout.key_list}, op)"
-                    f" VALUES ({layout.key_marks}, 'upsert')",
-                    keys[at : at + PAGE],
-                )
-        return len(keys)
+            last = tuple(page[-1][: len(shape.layout.key)])
 
     def count(self) -> int:
         """Rows in the table."""
@@ -165,36 +206,30 @@ class SqliteSource:
 
     def stamp(self) -> tuple[int, int]:
         """A value that differs once another connection has committed; costs microseconds."""
-        generation = self._database.check()
-        with self._watch_lock, errors_of(self._database.path):
-            # data_version compares with what this very connection saw before.
-            if self._watch is None or self._watch[0] != generation:
-                self._close_watch()
-                self._watch = (generation, connect(self._database.path))
-            return generation, int(self._watch[1].pragma("data_version"))
+        return self._watch.stamp()
 
     def close(self) -> None:
         """Close the connections."""
-        with self._watch_lock:
-            self._close_watch()
+        self._watch.close()
         self._database.close()
-
-    def _close_watch(self) -> None:
-        if self._watch is not None:
-            self._watch[1].close()
-            self._watch = None
 
     def _install(self) -> None:
         with self._database.write() as db:
+            if self.capture == "outbox":
+                self._outbox.make(db, self._layout_of(db))
             table, wanted = self._shape_of(db).table, self._wanted(db)
             for name in self._found(db):
                 db.execute(f"DROP TRIGGER {name}")
             for statement in wanted.values():
                 db.execute(statement)
-            db.execute(
-                f"UPDATE {BINDING} SET reconcile_wanted = reconcile_wanted + 1 WHERE name = ?",
-                (self.spec.name,),
-            )
+            if self.capture == "outbox":
+                self._outbox.note_all(db)
+            else:
+                db.execute(
+                    f"UPDATE {BINDING} SET reconcile_wanted = reconcile_wanted + 1"
+                    " WHERE name = ? AND generation = ?",
+                    (self.spec.name, self.generation),
+                )
         _log.info(fields("triggers installed", binding=self.spec.name, count=len(wanted)))
         if table.unguarded:
             _log.warning(
@@ -207,17 +242,18 @@ class SqliteSource:
 
     def _wanted(self, db: apsw.Connection) -> dict[str, str]:
         shape = self._shape_of(db)
-        return triggers(shape.layout, shape.table, list(shape.watched.values()))
+        log = shape.layout.log if self.capture == "log" else shape.layout.outbox
+        return triggers(shape.layout, log, shape.table, list(shape.reading.watched.values()))
 
     def _found(self, db: apsw.Connection) -> dict[str, str]:
-        """This binding's triggers as the file has them."""
-        prefix = f"likewise_{self.spec.name}_"
+        """This generation's triggers as the file has them."""
+        owns = Layout(self.spec.name, (), self.generation).owns
         found = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
-        return {
-            str(name): str(sql)
-            for name, sql in found
-            if str(name).startswith(prefix) and "_" not in str(name)[len(prefix) :]
-        }
+        return {str(name): str(sql) for name, sql in found if owns(str(name))}
+
+    def _layout_of(self, db: apsw.Connection) -> Layout:
+        key = read_table(db, self.spec.table).key(self.spec.key)
+        return Layout(self.spec.name, key, self.generation)
 
     def _shape_of(self, db: apsw.Connection) -> _Shape:
         version = int(db.pragma("schema_version"))
@@ -229,92 +265,32 @@ class SqliteSource:
 
     def _read_shape(self, db: apsw.Connection, version: int, generation: int) -> _Shape:
         table = read_table(db, self.spec.table)
-        layout = Layout(self.spec.name, table.key(self.spec.key))
-        logged = [row[1] for row in db.execute(f"PRAGMA table_info({layout.log})")]
-        self._require_same(db, is_there=bool(logged))
-        if tuple(logged[1:-2]) != layout.columns:
+        layout = Layout(self.spec.name, table.key(self.spec.key), self.generation)
+        log = layout.log if self.capture == "log" else layout.outbox
+        logged = tuple(row[1] for row in db.execute(f"PRAGMA table_info({log})"))[1:-2]
+        if self.capture == "log":
+            self._require_same(db, is_there=bool(logged))
+        if logged and logged != layout.columns:
             raise SchemaDrift(
                 f"the key of table {table.name} is now {', '.join(layout.key)}; binding "
                 f"{self.spec.name} was made when it was "
-                f"{', '.join(c.removeprefix('key_') for c in logged[1:-2])}. "
+                f"{', '.join(c.removeprefix('key_') for c in logged)}. "
                 "Drop the binding and bind again."
             )
         watched = {name: table.column(name).name for name in self._template.columns}
         used = {*layout.key, *watched.values()}
         others = tuple(c.name for c in table.columns if c.name not in used)
-        return _Shape(version, generation, table, layout, watched, others)
+        reading = Reading(quote(table.name), layout.key, watched, others)
+        return _Shape(version, generation, table, layout, reading)
 
     def _require_same(self, db: apsw.Connection, *, is_there: bool) -> None:
         """The file has this binding, and nobody has dropped it and made another of its name."""
         name = self.spec.name
-        sql = f"SELECT spec FROM {BINDING} WHERE name = ?"
-        found: Any = db.execute(sql, (name,)).get if is_there else None
+        sql = f"SELECT spec FROM {BINDING} WHERE name = ? AND generation = ?"
+        found: Any = db.execute(sql, (name, self.generation)).get if is_there else None
         if found is None:
             raise BindingNotFound(
                 f"{self._database.path} has no binding {name!r}; make it with 'likewise bind add'"
             )
         if json.loads(found)["text"] != self.spec.text:
             raise BindingNotFound(f"binding {name!r} was made anew with another text; restart")
-
-    def _row_of(self, shape: _Shape, values: Sequence[Any]) -> Row:
-        width = len(shape.layout.key)
-        key = tuple(values[:width])
-        columns = [*shape.layout.key, *shape.watched, *shape.others]
-        row = dict(zip(columns, values, strict=False))
-        text = canonical(self._template.render(row))
-        return Row(key, text, row, fingerprint(text))
-
-    def _discard_unreadable(self, after: int, limit: int) -> None:
-        """Take entries off the log whose key is text that isn't UTF-8: no program can name them."""
-        with self._database.write() as db:
-            layout = self._shape_of(db).layout
-            plain = ", ".join(
-                f"typeof({c}) <> 'text' OR {UTF8}(CAST({c} AS BLOB))"
-                for c in map(quote, layout.columns)
-            )
-            bad = [
-                row[0]
-                for row in db.execute(
-                    f"SELECT seq, {plain} FROM {layout.log} WHERE seq > ? ORDER BY seq LIMIT ?",
-                    (after, limit),
-                )
-                if not all(row[1:])
-            ]
-            db.executemany(f"DELETE FROM {layout.log} WHERE seq = ?", [(seq,) for seq in bad])
-        _log.warning(
-            fields("rows left out: key isn't UTF-8", binding=self.spec.name, entries=len(bad))
-        )
-
-
-def _rows(
-    db: apsw.Connection,
-    shape: _Shape,
-    where: str,
-    bindings: Sequence[Any],
-    *,
-    tail: str = "",
-    wide: bool = False,
-) -> Iterator[Sequence[Any]]:
-    """Values of key, template and (`wide`) other columns, the statement run for each binding.
-
-    Text that isn't UTF-8 is mended with U+FFFD; rows whose very key isn't are left out.
-    """
-    key = [quote(column) for column in shape.layout.key]
-    plain = [quote(column) for column in shape.watched.values()]
-    if wide:
-        plain += [f"CASE WHEN typeof({c}) <> 'blob' THEN {c} END" for c in map(quote, shape.others)]
-    source = f"FROM {quote(shape.table.name)} WHERE {where}"
-    fast = f"SELECT {', '.join(key + plain)} {source} {tail}"
-    careful = [f"CASE WHEN typeof({c}) = 'text' THEN CAST({c} AS BLOB) ELSE {c} END" for c in plain]
-    named = "".join(f" AND (typeof({c}) <> 'text' OR {UTF8}(CAST({c} AS BLOB)))" for c in key)
-    slow = f"SELECT {', '.join(key + careful)} {source}{named} {tail}"
-    for binding in bindings:
-        try:
-            yield from db.execute(fast, binding).fetchall()
-        except UnicodeDecodeError:
-            for row in db.execute(slow, binding).fetchall():
-                yield [*row[: len(key)], *map(_mended, row[len(key) :])]
-
-
-def _mended(part: object) -> object:
-    return part.decode("utf-8", "replace") if isinstance(part, bytes) else part

@@ -18,26 +18,30 @@ if TYPE_CHECKING:
     from likewise.sql.schema import Table, Unique
 
 
-def triggers(layout: Layout, table: Table, watched: Sequence[str]) -> dict[str, str]:
+def triggers(layout: Layout, log: str, table: Table, watched: Sequence[str]) -> dict[str, str]:
     """Each trigger's name and statement. `watched`: the template's columns, as the table has them.
 
-    Bodies only ever append to the log, where nothing can conflict: the outer statement's OR clause
-    replaces the conflict policy of statements in a trigger.
+    `log` is the table they write to. Bodies only ever append to it, where nothing can conflict: the
+    outer statement's OR clause replaces the conflict policy of statements in a trigger.
     """
     made = {
-        layout.of("ai"): ("AFTER INSERT", "", [_log(layout, "NEW", "upsert")]),
-        layout.of("ad"): ("AFTER DELETE", "", [_log(layout, "OLD", "delete")]),
-        layout.of("au"): ("AFTER UPDATE", f"WHEN {_changed(layout, watched)} ", _moved(layout)),
+        layout.of("ai"): ("AFTER INSERT", "", [_log(layout, log, "NEW", "upsert")]),
+        layout.of("ad"): ("AFTER DELETE", "", [_log(layout, log, "OLD", "delete")]),
+        layout.of("au"): (
+            "AFTER UPDATE",
+            f"WHEN {_changed(layout, watched)} ",
+            _moved(layout, log),
+        ),
     }
     for number, unique in enumerate(_to_guard(layout, table), start=1):
-        made[layout.of(f"bi{number}")] = ("BEFORE INSERT", "", [_guard(layout, table, unique)])
+        made[layout.of(f"bi{number}")] = ("BEFORE INSERT", "", [_guard(layout, log, table, unique)])
         changes = " OR ".join(_differs(column) for column in unique.columns)
         # Not "the key differs from OLD's": of a row that REPLACE removes the key always differs,
         # and a log entry too many costs a read.
         made[layout.of(f"bu{number}")] = (
             "BEFORE UPDATE",
             f"WHEN {changes} ",
-            [_guard(layout, table, unique)],
+            [_guard(layout, log, table, unique)],
         )
     return {
         name: f"CREATE TRIGGER {name} {event} ON {quote(table.name)} FOR EACH ROW {when}"
@@ -46,20 +50,18 @@ def triggers(layout: Layout, table: Table, watched: Sequence[str]) -> dict[str, 
     }
 
 
-def _log(layout: Layout, side: str, op: str) -> str:
+def _log(layout: Layout, log: str, side: str, op: str) -> str:
     """Append one entry; a NULL in the key names no row, and is left to `verify` to report."""
     values = ", ".join(f"{side}.{quote(column)}" for column in layout.key)
     named = " AND ".join(f"{side}.{quote(column)} IS NOT NULL" for column in layout.key)
-    return (
-        f"INSERT INTO {layout.log} ({layout.key_list}, op) SELECT {values}, '{op}' WHERE {named};"
-    )
+    return f"INSERT INTO {log} ({layout.key_list}, op) SELECT {values}, '{op}' WHERE {named};"
 
 
-def _moved(layout: Layout) -> list[str]:
+def _moved(layout: Layout, log: str) -> list[str]:
     """The entries of an update: the old key when it changed, and the new."""
     key_changed = " OR ".join(_differs(column) for column in layout.key)
-    leaving = _log(layout, "OLD", "delete")
-    return [f"{leaving[:-1]} AND ({key_changed});", _log(layout, "NEW", "upsert")]
+    leaving = _log(layout, log, "OLD", "delete")
+    return [f"{leaving[:-1]} AND ({key_changed});", _log(layout, log, "NEW", "upsert")]
 
 
 def _changed(layout: Layout, watched: Sequence[str]) -> str:
@@ -92,7 +94,7 @@ def _to_guard(layout: Layout, table: Table) -> list[Unique]:
     ]
 
 
-def _guard(layout: Layout, table: Table, unique: Unique) -> str:
+def _guard(layout: Layout, log: str, table: Table, unique: Unique) -> str:
     """Log the rows that stand where the new row wants to be."""
     values = ", ".join(quote(column) for column in layout.key)
     named = [f"{quote(column)} IS NOT NULL" for column in layout.key]
@@ -101,7 +103,7 @@ def _guard(layout: Layout, table: Table, unique: Unique) -> str:
         for column, collation in zip(unique.columns, unique.collations, strict=True)
     ]
     return (
-        f"INSERT INTO {layout.log} ({layout.key_list}, op) SELECT {values}, 'delete'"
+        f"INSERT INTO {log} ({layout.key_list}, op) SELECT {values}, 'delete'"
         f" FROM {quote(table.name)} WHERE {' AND '.join(same + named)};"
     )
 

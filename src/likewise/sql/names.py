@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -21,11 +22,15 @@ def listed(names: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The tables of one binding: `likewise_<name>_<suffix>`; no suffix holds a `_`."""
+    """The tables of one generation of a binding: `likewise_<name>_<suffix>`.
+
+    No suffix holds a `_`; from the second generation on it begins with `g<number>`.
+    """
 
     name: str
     key: tuple[str, ...]
     """Key columns of the user's table."""
+    generation: int = 1
 
     @property
     def log(self) -> str:
@@ -48,6 +53,16 @@ class Layout:
         return self.of("feed")
 
     @property
+    def seen(self) -> str:
+        """What is remembered of a source that keeps no log."""
+        return self.of("seen")
+
+    @property
+    def outbox(self) -> str:
+        """Where triggers write when the log is in another database."""
+        return self.of("outbox")
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The key columns as they are called in our tables."""
         return tuple(f"key_{column}" for column in self.key)
@@ -67,20 +82,27 @@ class Layout:
         """`key_a = ? AND key_b = ?`: our columns have no affinity and compare as bytes."""
         return " AND ".join(f"{quote(column)} = ?" for column in self.columns)
 
+    @property
+    def mark(self) -> str:
+        """What tells this generation's objects from those of others: `likewise_<name>_[g2]`."""
+        return self.of("")
+
     def of(self, suffix: str) -> str:
-        """The object of this binding with that suffix."""
-        return f"likewise_{self.name}_{suffix}"
+        """The object of this generation with that suffix."""
+        generation = "" if self.generation == 1 else f"g{self.generation}"
+        return f"likewise_{self.name}_{generation}{suffix}"
+
+    def owns(self, name: str) -> bool:
+        """Whether `name` is a table, index or trigger of this very generation."""
+        rest = name[len(self.mark) :]
+        is_later = self.generation == 1 and bool(re.match(r"g\d", rest))
+        return name.startswith(self.mark) and "_" not in rest and not is_later
 
     def tables(self) -> dict[str, str]:
         """Each table's name and the statement that makes it."""
-        # Without a declared type a column converts nothing: keys keep their database type.
-        key, key_list = "".join(f"{quote(c)}, " for c in self.columns), self.key_list
+        key, key_list = self._key_columns(), self.key_list
         return {
-            self.log: (
-                f"CREATE TABLE {self.log} (seq INTEGER PRIMARY KEY AUTOINCREMENT, {key}"
-                "op TEXT NOT NULL, at REAL NOT NULL DEFAULT"
-                " ((julianday('now') - 2440587.5) * 86400.0))"
-            ),
+            self.log: self.log_table(self.log),
             self.row: (
                 f"CREATE TABLE {self.row} ({key}fingerprint BLOB NOT NULL, status TEXT NOT NULL,"
                 " chunks INTEGER NOT NULL, seq INTEGER NOT NULL, error TEXT,"
@@ -89,19 +111,36 @@ class Layout:
             ),
             self.chunk: (
                 f'CREATE TABLE {self.chunk} ({key}chunk INTEGER NOT NULL, "start" INTEGER NOT'
-                ' NULL, "end" INTEGER NOT NULL, vector BLOB NOT NULL,'
+                ' NULL, "end" INTEGER NOT NULL, vector BLOB NOT NULL, hash BLOB, text TEXT,'
                 f" PRIMARY KEY ({key_list}, chunk))"
             ),
             self.feed: (
                 f"CREATE TABLE {self.feed} (version INTEGER PRIMARY KEY AUTOINCREMENT, {key}"
                 "stamp INTEGER NOT NULL)"
             ),
+            self.seen: (
+                f"CREATE TABLE {self.seen} (unit TEXT PRIMARY KEY, mark BLOB NOT NULL)"
+                " WITHOUT ROWID"
+            ),
         }
+
+    def log_table(self, name: str) -> str:
+        """The statement that makes the log, or an outbox of the same shape."""
+        return (
+            f"CREATE TABLE {name} (seq INTEGER PRIMARY KEY AUTOINCREMENT, {self._key_columns()}"
+            "op TEXT NOT NULL, at REAL NOT NULL DEFAULT"
+            " ((julianday('now') - 2440587.5) * 86400.0))"
+        )
+
+    def _key_columns(self) -> str:
+        # Without a declared type a column converts nothing: keys keep their database type.
+        return "".join(f"{quote(c)}, " for c in self.columns)
 
     def indexes(self) -> dict[str, str]:
         """Each index's name and the statement that makes it."""
-        log, parked = self.of("logkey"), self.of("rowparked")
+        log, parked, known = self.of("logkey"), self.of("rowparked"), self.of("chunkhash")
         return {
             log: f"CREATE INDEX {log} ON {self.log} ({self.key_list}, seq)",
             parked: f"CREATE INDEX {parked} ON {self.row} (status) WHERE status = 'parked'",
+            known: f"CREATE INDEX {known} ON {self.chunk} (hash) WHERE hash IS NOT NULL",
         }

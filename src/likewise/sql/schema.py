@@ -46,6 +46,8 @@ class Table:
     uniques: tuple[Unique, ...]
     """Of whole columns; partial and expression indexes can't be guarded and are in `unguarded`."""
     unguarded: tuple[str, ...]
+    rowid: str | None = None
+    """The column that is INTEGER PRIMARY KEY."""
 
     def column(self, name: str) -> Column:
         """The column of that name; SQLite's names don't distinguish case.
@@ -83,6 +85,10 @@ class Table:
             f"rebuilding the table with 'id INTEGER PRIMARY KEY', or CREATE UNIQUE INDEX on a "
             "column that is NOT NULL."
         )
+
+    def is_rowid(self, name: str) -> bool:
+        """Whether the column is the rowid by another name, which holds nothing but integers."""
+        return name == self.rowid
 
     def _wanted(self, wanted: Sequence[str]) -> tuple[str, ...]:
         names = tuple(self.column(name).name for name in wanted)
@@ -141,7 +147,17 @@ def read_table(db: apsw.Connection, name: str) -> Table:
         if row[6] != 1  # 1 is a hidden column of a virtual table; 2 and 3 are generated ones
     )
     uniques, unguarded = _uniques(db, actual, columns)
-    return Table(actual, columns, uniques, unguarded)
+    return Table(actual, columns, uniques, unguarded, _rowid(db, actual))
+
+
+def _rowid(db: apsw.Connection, table: str) -> str | None:
+    info = db.execute(f"PRAGMA table_info({quote(table)})").fetchall()
+    primary = [row for row in info if row[5]]
+    # Without an index of its own an INTEGER primary key is the rowid.
+    indexes = [row[3] for row in db.execute(f"PRAGMA index_list({quote(table)})")]
+    if len(primary) == 1 and str(primary[0][2]).upper() == "INTEGER" and "pk" not in indexes:
+        return str(primary[0][1])
+    return None
 
 
 _USER_TABLES = (

@@ -192,6 +192,35 @@ class Database:
                 db.close()
 
 
+class Watch:
+    """Notices commits of other connections to one file. Safe to use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._watch: tuple[int, apsw.Connection] | None = None
+
+    def stamp(self) -> tuple[int, int]:
+        """A value that differs once another connection has committed; costs microseconds."""
+        generation = self._database.check()
+        with self._lock, errors_of(self._database.path):
+            # data_version compares with what this very connection saw before.
+            if self._watch is None or self._watch[0] != generation:
+                self._close()
+                self._watch = (generation, connect(self._database.path))
+            return generation, int(self._watch[1].pragma("data_version"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        if self._watch is not None:
+            self._watch[1].close()
+            self._watch = None
+
+
 def _refuse_another_copy(path: Path) -> None:
     """Refuse a file that this process has open other than through apsw.
 

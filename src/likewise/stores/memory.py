@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from likewise.base.bound import Counts, Parked
+from likewise.base.bound import BindingRecord, Counts, Parked
 from likewise.base.clock import Clock, wall
 from likewise.base.errors import LeaseLost, NotFinite, SpaceMismatch
+from likewise.base.spec import BindingSpec
 from likewise.base.types import (
     Action,
     Applied,
     Block,
+    Captured,
     Change,
     Chunk,
     Delete,
+    Difference,
     Feed,
     Keep,
     Key,
+    KeyPart,
     Op,
     Park,
     Put,
@@ -40,10 +44,10 @@ class MemoryLog:
         self._seq = 0
         self._clock = clock
 
-    def append(self, key: Key, op: Op = "upsert") -> int:
+    def append(self, key: Key, op: Op = "upsert", at: float | None = None) -> int:
         """Log a change; gives its place."""
         self._seq += 1
-        self.entries.append(Change(self._seq, key, op, self._clock()))
+        self.entries.append(Change(self._seq, key, op, self._clock() if at is None else at))
         return self._seq
 
     def newest(self, key: Key) -> int:
@@ -61,6 +65,7 @@ class _Held:
     seq: int
     chunks: tuple[Chunk, ...] = ()
     vectors: Vectors | None = None
+    hashes: tuple[bytes, ...] = ()
     error: str | None = None
     attempts: int = 0
     at: float = 0.0
@@ -78,6 +83,11 @@ class _State:
         self.error: str | None = None
         self.wanted, self.done = 1, 0
         self.cursor = 0
+        self.marks: dict[str, bytes] = {}
+        self.place: str | None = None
+        self.paused = False
+        self.allows_deletes = False
+        self.canary: Vectors | None = None
 
 
 class MemoryTable:
@@ -93,6 +103,8 @@ class MemoryTable:
     ) -> None:
         self.space = space
         self.name = name
+        spec = BindingSpec(name, "sqlite::memory:", "memory", "{text}")
+        self.record = BindingRecord(spec, space, clock())
         self.log = log or MemoryLog(clock)
         self._clock = clock
         self._state = _State()
@@ -104,6 +116,64 @@ class MemoryTable:
         made = MemoryTable(self.space, self.log, name=self.name, clock=self._clock)
         made._state = self._state
         return made
+
+    def claim(self, after: int, *, limit: int) -> list[Change]:
+        """Log entries with `seq > after`, in order, at most `limit`."""
+        with self._state.lock:
+            return [entry for entry in self.log.entries if entry.seq > after][:limit]
+
+    def unclaim(self) -> None:
+        """Nothing: the one that holds the lease works on what it finds."""
+
+    def enqueue(self, keys: Sequence[Key], *, at: Sequence[float] | None = None) -> int:
+        """Log each key as perhaps changed; gives how many."""
+        with self._state.lock:
+            for number, key in enumerate(keys):
+                self.log.append(key, at=None if at is None else at[number])
+        return len(keys)
+
+    def relay(self, captured: Captured) -> None:
+        """Take over a source's changes and its place."""
+        with self._state.lock:
+            if self._state.place not in (None, captured.before):
+                self._state.wanted += 1
+            for change in captured.changes:
+                if change.op == "all":
+                    self._state.wanted += 1
+                else:
+                    self.log.append(change.key, at=change.at)
+            self._state.place = captured.after
+
+    def note(self, differences: Sequence[Difference]) -> int:
+        """Log the keys of what differs and remember its marks."""
+        with self._state.lock:
+            for each in differences:
+                if each.mark is None:
+                    self._state.marks.pop(each.unit, None)
+                else:
+                    self._state.marks[each.unit] = each.mark
+            return self.enqueue([key for each in differences for key in each.keys])
+
+    def marks(self) -> Mapping[str, bytes]:
+        """Each unit's mark, as it was noted last."""
+        with self._state.lock:
+            return dict(self._state.marks)
+
+    def under(self, first: KeyPart) -> Mapping[Key, bytes]:
+        """Fingerprints of the stored keys that begin with `first`; parked rows too."""
+        return {key: held for key, held in self.fingerprints().items() if key[0] == first}
+
+    def known(self, hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
+        """Vectors that are stored for passages with these hashes."""
+        with self._state.lock:
+            there = {
+                digest: held.vectors[number]
+                for held in self._state.held.values()
+                if held.vectors is not None
+                for number, digest in enumerate(held.hashes)
+                if np.isfinite(held.vectors[number]).all()
+            }
+        return {digest: there[digest] for digest in hashes if digest in there}
 
     def apply(self, actions: Sequence[Action], *, cursor: int) -> Applied:
         """Publish; see `VectorTable.apply`."""
@@ -193,6 +263,7 @@ class MemoryTable:
                 is_reconciling=self._state.wanted > self._state.done,
                 holder=self._state.lease[0] if self._state.lease else None,
                 error=self._state.error,
+                is_paused=self._state.paused,
             )
 
     def parked(self, limit: int | None = 100) -> list[Parked]:
@@ -213,6 +284,44 @@ class MemoryTable:
             self.log.append(key)
         return len(keys)
 
+    def want_reconcile(self) -> None:
+        """Ask for source and store to be compared row by row."""
+        with self._state.lock:
+            self._state.wanted += 1
+
+    def is_paused(self) -> bool:
+        """Whether the binding is paused."""
+        return self._state.paused
+
+    def pause(self, paused: bool) -> None:
+        """Stop workers of the binding at their next step, or let them go on."""
+        self._state.paused = paused
+
+    def allows_deletes(self) -> bool:
+        """Whether somebody has said that many rows gone at once are meant so."""
+        return self._state.allows_deletes
+
+    def allow_deletes(self, allowed: bool) -> None:
+        """Say so, or take it back."""
+        self._state.allows_deletes = allowed
+
+    def canary(self) -> Vectors | None:
+        """What the model gave for the canary text when the binding began."""
+        return self._state.canary
+
+    def keep_canary(self, vector: Vectors) -> None:
+        """Keep it, unless one is kept."""
+        if self._state.canary is None:
+            self._state.canary = vector
+
+    def tail(self) -> int:
+        """The newest log entry; 0 when the log is empty."""
+        return max((entry.seq for entry in self.log.entries), default=0)
+
+    def is_past(self, seq: int) -> bool:
+        """Whether no entry up to `seq` is in the log any more."""
+        return all(entry.seq > seq for entry in self.log.entries)
+
     def reconcile_wanted(self) -> int | None:
         """The number of the comparison that is asked for; None when none is."""
         return self._state.wanted if self._state.wanted > self._state.done else None
@@ -226,11 +335,12 @@ class MemoryTable:
         return []
 
     def forget(self, keys: Sequence[Key]) -> None:
-        """No longer take what is stored for `keys` to be of any text."""
+        """No longer take what is stored for `keys` to be of any text, nor give its vectors away."""
         with self._state.lock:
             for key in keys:
                 if key in self._state.held:
                     self._state.held[key].fingerprint = b""
+                    self._state.held[key].hashes = ()
 
     def note_error(self, error: str | None) -> None:
         """Keep what the worker waits on, for `status`."""
@@ -274,7 +384,7 @@ class MemoryTable:
             )
             return "parked"
         self._state.held[key] = _Held(
-            action.fingerprint, seq, action.chunks, action.vectors, at=now
+            action.fingerprint, seq, action.chunks, action.vectors, action.hashes, at=now
         )
         return "put"
 

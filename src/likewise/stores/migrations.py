@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,39 @@ def m001_registry(db: apsw.Connection) -> None:
     )
 
 
-STEPS: tuple[Callable[[apsw.Connection], None], ...] = (m001_registry,)
+def m002_generations(db: apsw.Connection) -> None:
+    """One line a generation; passages with their text and its hash; marks of scanned sources."""
+    db.execute(f"ALTER TABLE {BINDING} RENAME TO likewise_binding_1")
+    db.execute(
+        f"CREATE TABLE {BINDING} (name TEXT NOT NULL, generation INTEGER NOT NULL, state TEXT NOT"
+        " NULL, spec TEXT NOT NULL, space TEXT NOT NULL, kinds TEXT NOT NULL, fingerprint TEXT NOT"
+        " NULL, created REAL NOT NULL, cursor INTEGER NOT NULL DEFAULT 0, published INTEGER NOT"
+        " NULL DEFAULT 0, lease_holder TEXT, lease_until REAL, reconcile_wanted INTEGER NOT NULL"
+        " DEFAULT 0, reconcile_done INTEGER NOT NULL DEFAULT 0, error TEXT, paused INTEGER NOT NULL"
+        " DEFAULT 0, accept_deletes INTEGER NOT NULL DEFAULT 0, place TEXT, canary BLOB,"
+        " PRIMARY KEY (name, generation)) WITHOUT ROWID"
+    )
+    old = db.execute(
+        "SELECT name, spec, space, fingerprint, created, cursor, published, reconcile_wanted,"
+        " reconcile_done FROM likewise_binding_1"
+    ).fetchall()
+    for name, spec, *rest in old:
+        key = [str(column) for column in json.loads(str(spec))["key"]]
+        db.execute(
+            f"INSERT INTO {BINDING} (name, generation, state, spec, space, fingerprint, created,"
+            " cursor, published, reconcile_wanted, reconcile_done, kinds)"
+            " VALUES (?, 1, 'current', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (name, spec, *rest, json.dumps(["any" for _ in key])),
+        )
+        chunk, seen = f"likewise_{name}_chunk", f"likewise_{name}_seen"
+        db.execute(f"ALTER TABLE {chunk} ADD COLUMN hash BLOB")
+        db.execute(f"ALTER TABLE {chunk} ADD COLUMN text TEXT")
+        db.execute(f"CREATE INDEX {chunk}hash ON {chunk} (hash) WHERE hash IS NOT NULL")
+        db.execute(f"CREATE TABLE {seen} (unit TEXT PRIMARY KEY, mark BLOB NOT NULL) WITHOUT ROWID")
+    db.execute("DROP TABLE likewise_binding_1")
+
+
+STEPS: tuple[Callable[[apsw.Connection], None], ...] = (m001_registry, m002_generations)
 
 
 def version_of(db: apsw.Connection) -> int:

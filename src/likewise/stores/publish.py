@@ -71,8 +71,8 @@ class Publisher:
             " at = excluded.at"
         )
         self._chunk = (
-            f'INSERT INTO {layout.chunk} ({key}, chunk, "start", "end", vector)'
-            f" VALUES ({marks}, ?, ?, ?, ?)"
+            f'INSERT INTO {layout.chunk} ({key}, chunk, "start", "end", vector, hash, text)'
+            f" VALUES ({marks}, ?, ?, ?, ?, ?, ?)"
         )
         self._feed = f"INSERT INTO {layout.feed} ({key}, stamp) VALUES ({marks}, ?)"
         self._trim = (
@@ -132,8 +132,10 @@ class Publisher:
         self._db.executemany(
             self._chunk,
             [
-                (*key, chunk.ordinal, chunk.start, chunk.end, blob)
-                for chunk, blob in zip(action.chunks, blobs, strict=True)
+                (*key, chunk.ordinal, chunk.start, chunk.end, blob, digest, text)
+                for chunk, blob, digest, text in zip(
+                    action.chunks, blobs, action.hashes, action.texts, strict=True
+                )
             ],
         )
         return "put"

@@ -5,49 +5,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from likewise.base.bound import Counts, Parked
 from likewise.base.clock import Clock, wall
-from likewise.base.errors import BindingNotFound, LeaseLost, SpaceMismatch
+from likewise.base.errors import LeaseLost, SpaceMismatch
+from likewise.base.space import Space
 from likewise.base.types import Applied, Block, Chunk, Feed, Key
-from likewise.sql.names import BINDING
+from likewise.sql.names import BINDING, Layout
 from likewise.sql.sqlite import Database
-from likewise.stores.bindings import get_binding
 from likewise.stores.publish import Publisher, encoded
+from likewise.stores.sqlite_queue import SqliteQueue
 from likewise.vectors.codec import BYTES_PER_NUMBER, decode
 
 if TYPE_CHECKING:
     import apsw
 
-    from likewise.base.space import Space
-    from likewise.base.types import Action
+    from likewise.base.bound import BindingRecord
+    from likewise.base.types import Action, Vectors
 
+_ONE = "name = ? AND generation = ?"
 _GENERATION = 1 << 48
 _STAMPS_KEPT = 64
 _SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = ?"
 
 
-class SqliteTable:
-    """The vectors of one binding. Safe to use from several threads.
+class SqliteTable(SqliteQueue):
+    """The vectors of one generation of a binding. Safe to use from several threads."""
 
-    Raises:
-        BindingNotFound: the file has no binding of that name.
-        SpaceMismatch: it holds vectors of another space than `space`.
-    """
-
-    def __init__(
-        self, path: Path | str, name: str, space: Space | None = None, *, clock: Clock = wall
-    ) -> None:
-        self.record = get_binding(path, name)
-        self.name = name
-        if space is not None:
-            self.record.space.require(space, where=f"binding {name}")
-        self._layout = self.record.layout
-        self._database = Database(path)
-        self._clock = clock
+    def __init__(self, record: BindingRecord, path: Path | str, *, clock: Clock = wall) -> None:
+        super().__init__(record, Database(path), clock=clock)
         self._holder: str | None = None
         self._lease_seconds = 0.0
         self._lease_of = 0
@@ -75,8 +63,8 @@ class SqliteTable:
             db.execute(
                 f"UPDATE {BINDING} SET cursor = max(cursor, ?), published = published + ?,"
                 " lease_until = CASE WHEN lease_holder IS NULL THEN NULL ELSE ? END"
-                " WHERE name = ?",
-                (cursor, applied.put, now + self._lease_seconds, self.name),
+                f" WHERE {_ONE}",
+                (cursor, applied.put, now + self._lease_seconds, *self._id),
             )
         return applied
 
@@ -91,6 +79,20 @@ class SqliteTable:
                 else [row for key in keys for row in db.execute(one, key)]
             )
         return {tuple(row[:-1]): row[-1] for row in found}
+
+    def known(self, hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
+        """Vectors that are stored for passages with these hashes, here or in a like space."""
+        found: dict[bytes, Vectors] = {}
+        with self._database.read() as db:
+            for table in self._alike(db):
+                one = f"SELECT vector FROM {table} WHERE hash = ? LIMIT 1"
+                for each in dict.fromkeys(hashes):
+                    blob: Any = None if each in found else db.execute(one, (each,)).get
+                    if isinstance(blob, bytes) and len(blob) == self._width:
+                        vector = decode([blob], self.space.dimensions)[0]
+                        if np.isfinite(vector).all():
+                            found[each] = vector
+        return found
 
     def scan(self, block: int = 4096, *, keys: Sequence[Key] | None = None) -> Iterator[Block]:
         """All vectors (or those of `keys`) in blocks of about `block` chunks, by key.
@@ -131,10 +133,10 @@ class SqliteTable:
 
     def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
         """Become the one that publishes, unless another living holder's lease runs."""
-        sql = f"SELECT lease_holder, lease_until FROM {BINDING} WHERE name = ?"
+        sql = f"SELECT lease_holder, lease_until FROM {BINDING} WHERE {_ONE}"
 
         def is_free(db: apsw.Connection) -> bool:
-            found: Any = db.execute(sql, (self.name,)).fetchone()
+            found: Any = db.execute(sql, self._id).fetchone()
             if found is None:
                 raise self._gone()
             other, until = found
@@ -148,8 +150,8 @@ class SqliteTable:
             if not is_free(db):
                 return False
             db.execute(
-                f"UPDATE {BINDING} SET lease_holder = ?, lease_until = ? WHERE name = ?",
-                (holder, self._clock() + seconds, self.name),
+                f"UPDATE {BINDING} SET lease_holder = ?, lease_until = ? WHERE {_ONE}",
+                (holder, self._clock() + seconds, *self._id),
             )
             generation = self._database.generation
         self._holder, self._lease_seconds, self._lease_of = holder, seconds, generation
@@ -164,7 +166,7 @@ class SqliteTable:
         with self._database.write() as db:
             self._require_mine(db)
             until = self._clock() + self._lease_seconds
-            db.execute(f"UPDATE {BINDING} SET lease_until = ? WHERE name = ?", (until, self.name))
+            db.execute(f"UPDATE {BINDING} SET lease_until = ? WHERE {_ONE}", (until, *self._id))
 
     def release_lease(self) -> None:
         """Give the lease back, if it is still held."""
@@ -173,98 +175,13 @@ class SqliteTable:
             with self._database.write() as db:
                 db.execute(
                     f"UPDATE {BINDING} SET lease_holder = NULL, lease_until = NULL"
-                    " WHERE name = ? AND lease_holder = ?",
-                    (self.name, holder),
+                    f" WHERE {_ONE} AND lease_holder = ?",
+                    (*self._id, holder),
                 )
-
-    def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
-        """Those of `keys` (or all) that have a log entry."""
-        layout = self._layout
-        with self._database.read() as db:
-            if keys is None:
-                sql = f"SELECT DISTINCT {layout.key_list} FROM {layout.log}"
-                return {tuple(row) for row in db.execute(sql)}
-            one = f"SELECT 1 FROM {layout.log} WHERE {layout.key_match} LIMIT 1"
-            return {key for key in keys if db.execute(one, key).get is not None}
-
-    def has_work(self) -> bool:
-        """Whether the log holds anything, or source and store are still to be compared."""
-        sql = (
-            f"SELECT EXISTS (SELECT 1 FROM {self._layout.log}) OR (SELECT reconcile_wanted >"
-            f" reconcile_done FROM {BINDING} WHERE name = ?)"
-        )
-        with self._database.read() as db:
-            return bool(db.execute(sql, (self.name,)).get)
-
-    def counts(self) -> Counts:
-        """How it stands: counts over narrow tables and indexes, no vector is read."""
-        layout = self._layout
-        sql = (
-            f"SELECT (SELECT count(*) FROM {layout.row}),"
-            f" (SELECT count(*) FROM {layout.row} WHERE status = 'parked'),"
-            f" (SELECT count(*) FROM {layout.chunk}),"
-            f" (SELECT count(*) FROM (SELECT DISTINCT {layout.key_list} FROM {layout.log})),"
-            f" (SELECT at FROM {layout.log} ORDER BY seq LIMIT 1),"
-            " published, reconcile_wanted > reconcile_done, lease_holder, error"
-            f" FROM {BINDING} WHERE name = ?"
-        )
-        with self._database.read() as db:
-            row: Any = db.execute(sql, (self.name,)).fetchone()
-        if row is None:
-            raise self._gone()
-        stored, parked, chunks, waiting, oldest, published, reconciling, holder, error = row
-        return Counts(
-            stored - parked,
-            parked,
-            chunks,
-            waiting,
-            oldest,
-            published,
-            bool(reconciling),
-            holder,
-            error,
-        )
-
-    def reconcile_wanted(self) -> int | None:
-        """The number of the comparison that is asked for; None when none is."""
-        sql = f"SELECT reconcile_wanted, reconcile_done FROM {BINDING} WHERE name = ?"
-        with self._database.read() as db:
-            found: Any = db.execute(sql, (self.name,)).fetchone()
-        if found is None:
-            raise self._gone()
-        return int(found[0]) if found[0] > found[1] else None
-
-    def reconcile_done(self, number: int) -> None:
-        """Note that comparison `number` has been made."""
-        self._set("reconcile_done = max(reconcile_done, ?)", number)
-
-    def note_error(self, error: str | None) -> None:
-        """Keep what the worker waits on, for `status`."""
-        self._set("error = ?", error)
-
-    def parked(self, limit: int | None = 100) -> list[Parked]:
-        """Rows that couldn't be embedded, and why; all of them when `limit` is None."""
-        sql = (
-            f"SELECT {self._layout.key_list}, error, attempts, at FROM {self._layout.row}"
-            " WHERE status = 'parked' LIMIT ?"
-        )
-        with self._database.read() as db:
-            return [Parked(tuple(r[:-3]), *r[-3:]) for r in db.execute(sql, (limit or -1,))]
-
-    def retry_parked(self) -> int:
-        """Put all parked rows back on the queue; gives how many."""
-        layout = self._layout
-        with self._database.write() as db:
-            db.execute(
-                f"INSERT INTO {layout.log} ({layout.key_list}, op) SELECT {layout.key_list},"
-                f" 'upsert' FROM {layout.row} WHERE status = 'parked'"
-            )
-            db.execute(f"UPDATE {layout.row} SET fingerprint = x'' WHERE status = 'parked'")
-            return db.changes()
 
     def flaws(self) -> Iterator[tuple[Key, str]]:
         """Keys whose stored chunks are damaged or left over, each with what is wrong."""
-        layout, width = self._layout, self.space.dimensions * BYTES_PER_NUMBER
+        layout, width = self._layout, self._width
         columns = layout.columns
         joined = " AND ".join(f'c."{column}" = r."{column}"' for column in columns)
         named = ", ".join(f'r."{column}"' for column in columns)
@@ -295,14 +212,26 @@ class SqliteTable:
             yield from self._not_finite()
 
     def forget(self, keys: Sequence[Key]) -> None:
-        """No longer take what is stored for `keys` to be of any text."""
-        sql = f"UPDATE {self._layout.row} SET fingerprint = x'' WHERE {self._layout.key_match}"
+        """No longer take what is stored for `keys` to be of any text, nor give its vectors away."""
+        layout = self._layout
         with self._database.write() as db:
-            db.executemany(sql, keys)
+            db.executemany(
+                f"UPDATE {layout.row} SET fingerprint = x'' WHERE {layout.key_match}", keys
+            )
+            db.executemany(f"UPDATE {layout.chunk} SET hash = NULL WHERE {layout.key_match}", keys)
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._database.close()
+    @property
+    def _width(self) -> int:
+        return self.space.dimensions * BYTES_PER_NUMBER
+
+    def _alike(self, db: apsw.Connection) -> list[str]:
+        """The passages of every generation whose vectors mean the same, this one's first."""
+        wanted = self.space.with_chunker("").fingerprint
+        tables = {self._layout.chunk: None}
+        for name, generation, space in db.execute(f"SELECT name, generation, space FROM {BINDING}"):
+            if Space.from_json(str(space)).with_chunker("").fingerprint == wanted:
+                tables[Layout(str(name), (), int(cast(Any, generation))).chunk] = None
+        return list(tables)
 
     def _not_finite(self) -> Iterator[tuple[Key, str]]:
         for block in self.scan():
@@ -358,8 +287,8 @@ class SqliteTable:
 
     def _require_mine(self, db: apsw.Connection) -> None:
         """Inside a write transaction: nobody else leads, and it is still this binding."""
-        sql = f"SELECT lease_holder, fingerprint FROM {BINDING} WHERE name = ?"
-        found: Any = db.execute(sql, (self.name,)).fetchone()
+        sql = f"SELECT lease_holder, fingerprint FROM {BINDING} WHERE {_ONE}"
+        found: Any = db.execute(sql, self._id).fetchone()
         if found is None:
             raise self._gone()
         if found[1] != self.space.fingerprint:
@@ -373,10 +302,3 @@ class SqliteTable:
                 f"binding {self.name}: {found[0] or 'nobody'} holds the lease, not "
                 f"{self._holder or 'this program'}; nothing of this batch was published"
             )
-
-    def _gone(self) -> BindingNotFound:
-        return BindingNotFound(f"{self._database.path} no longer has a binding {self.name!r}")
-
-    def _set(self, what: str, value: Any) -> None:
-        with self._database.write() as db:
-            db.execute(f"UPDATE {BINDING} SET {what} WHERE name = ?", (value, self.name))

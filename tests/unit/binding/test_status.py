@@ -14,8 +14,13 @@ def made(published: int, pending: int = 0) -> Status:
 class Rows:
     """A source of which only the number of rows is asked."""
 
+    capture = "log"
+
     def __init__(self, rows: int) -> None:
         self.rows = rows
+
+    def waiting(self) -> tuple[int, float | None]:
+        return 0, None
 
     def count(self) -> int:
         return self.rows
@@ -58,7 +63,7 @@ def test_a_new_binding_counts_up(tmp_path) -> None:
     edited = status(bound.source, bound.table)
     assert (edited.current, edited.pending) == (1, 1)
     bound.table.note_error("database_full: no")
-    assert status(bound.source, bound.table).state == "paused"
+    assert status(bound.source, bound.table).state == "failing"
     bound.close()
     app.close()
 

@@ -181,7 +181,7 @@ def test_verify_says_with_its_exit_code(run: Run, database: Path) -> None:
     ("change", "words"),
     [
         ({"--source": "sqlite:none.db"}, "none.db: no such database file"),
-        ({"--source": "postgres:x"}, "write sqlite:PATH"),
+        ({"--source": "postgres:x"}, "write one of sqlite:PATH"),
         ({"--table": "pagse"}, "pages"),
         ({"--text": "{titel}"}, "title"),
         ({"--text": "title"}, "names no column"),
@@ -286,7 +286,9 @@ def test_doctor(run: Run, database: Path) -> None:
     code, said, _ = run("doctor", "--db", "none.db", "-m", "no-such-model", "--json")
     wrong = {each["what"] for each in json.loads(said) if each["state"] == "wrong"}
     assert code == main.EXIT_FOUND_TROUBLE
-    assert wrong == {"model", "database none.db"}
+    assert "model" in wrong
+    (other,) = wrong - {"model"}
+    assert other.startswith("database sqlite:") and other.endswith("/none.db")
 
 
 def test_every_variable_that_is_read_is_documented(repo: Path) -> None:

@@ -43,7 +43,13 @@ def test_everything_that_can_be_written() -> None:
     assert read.model == settings.ModelSettings("exact", "openvino", 2, "/models", True)
     assert read.binding == (
         settings.BindingSettings(
-            "docs", "sqlite:app.db", "pages", "{title}\n{body}", ("slug",), "a/b", "tokens:64/8"
+            name="docs",
+            source="sqlite:app.db",
+            table="pages",
+            text="{title}\n{body}",
+            key=("slug",),
+            model="a/b",
+            chunk="tokens:64/8",
         ),
     )
 
@@ -162,7 +168,9 @@ def test_which_database_is_meant(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="which database"):
         resolve.databases(None, config, fallback=demo)
     demo.touch()
-    assert resolve.databases(None, config, fallback=demo) == [demo]
+    assert resolve.databases(None, config, fallback=demo) == [f"sqlite:{demo}"]
     config.write_text(WHOLE, encoding="utf-8")
-    assert resolve.databases(None, config, fallback=demo) == [tmp_path / "app.db"]
-    assert resolve.databases(Path("given.db"), config, fallback=demo) == [Path("given.db")]
+    assert resolve.databases(None, config, fallback=demo) == [f"sqlite:{tmp_path}/app.db"]
+    assert resolve.databases("/given.db", config, fallback=demo) == ["sqlite:/given.db"]
+    assert resolve.databases("/a.duckdb", config, fallback=demo) == ["duckdb:/a.duckdb"]
+    assert resolve.databases("sqlite:/a", config, fallback=demo) == ["sqlite:/a"]

@@ -13,7 +13,7 @@ from likewise.base.spec import BindingSpec
 from likewise.runtime.service import Service
 from likewise.server.app import build
 from likewise.server.bindings import LiveBinding
-from likewise.stores.bindings import create_binding, drop_binding, get_binding
+from tests.binding_kit import create_binding, drop_binding, get_binding
 from tests.support import wait_until
 from tests.unit.server.fakes import FakeModel
 

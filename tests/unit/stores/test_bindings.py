@@ -8,9 +8,16 @@ import pytest
 
 from likewise.base.errors import BindingError, BindingExists, BindingNotFound, SpaceMismatch
 from likewise.base.spec import BindingSpec
-from likewise.stores.bindings import create_binding, drop_binding, get_binding, list_bindings
-from likewise.stores.sqlite import SqliteTable
-from tests.binding_kit import DOCS, SPACE, App
+from tests.binding_kit import (
+    DOCS,
+    SPACE,
+    App,
+    create_binding,
+    drop_binding,
+    get_binding,
+    list_bindings,
+    table_of,
+)
 
 
 @pytest.fixture
@@ -50,8 +57,6 @@ def test_another_space_is_refused_and_told(app: App) -> None:
     other = dataclasses.replace(SPACE, weights="11")
     with pytest.raises(SpaceMismatch, match="weights: '00' there, '11' here"):
         create_binding(spec(app), other)
-    with pytest.raises(SpaceMismatch):
-        SqliteTable(app.path, "docs", other)
 
 
 def test_no_such_binding(app: App) -> None:
@@ -60,7 +65,7 @@ def test_no_such_binding(app: App) -> None:
         get_binding(app.path, "docs")
     create_binding(spec(app), SPACE)
     with pytest.raises(BindingNotFound, match="did you mean 'docs'"):
-        SqliteTable(app.path, "doc")
+        table_of(app.path, "doc")
 
 
 def test_the_last_one_dropped_leaves_nothing(app: App) -> None:
@@ -85,7 +90,7 @@ def test_the_feed_is_trimmed_and_says_so(app: App, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("likewise.stores.publish.FEED_KEPT", 3)
     create_binding(spec(app), SPACE)
-    table = SqliteTable(app.path, "docs")
+    table = table_of(app.path)
     start = table.published(-1).version
     table.apply([Delete((at,), 0) for at in range(3)], cursor=0)
     assert table.published(start).keys == ((0,), (1,), (2,))

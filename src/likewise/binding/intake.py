@@ -1,0 +1,119 @@
+"""How changes come into a store's log: an outbox is carried over, a source without one compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from likewise.base.clock import Clock, monotonic
+from likewise.base.errors import MassDelete
+from likewise.base.log import fields, logger
+
+if TYPE_CHECKING:
+    from likewise.base.bound import BoundSource, BoundTable
+
+MOST_GONE = 0.3
+"""Part of a source that doubts deletes which may go at once unasked."""
+FEW = 20
+"""So many may always go."""
+_RELAY_ROWS = 10_000
+_log = logger("binding.intake")
+
+
+def require_meant(source: BoundSource, table: BoundTable, gone: int, of: int) -> None:
+    """Refuse to take many rows for gone where that is more likely a mistake.
+
+    Raises:
+        MassDelete: nothing was changed.
+    """
+    if not source.doubts_deletes or gone <= max(FEW, MOST_GONE * of) or table.allows_deletes():
+        return
+    raise MassDelete(
+        f"binding {table.name}: {gone:,} of {of:,} are gone at once. If the folder is mounted and "
+        "they are meant to be gone, say so with "
+        f"'likewise bind resume {table.name} --accept-deletes'; until then nothing is removed"
+    )
+
+
+class Intake:
+    """Brings a source's changes into the log. `at` is called between every two steps."""
+
+    def __init__(
+        self,
+        source: BoundSource,
+        table: BoundTable,
+        *,
+        hold: Callable[[], object],
+        at: Callable[[str], None],
+        idle_seconds: float,
+        clock: Clock = monotonic,
+    ) -> None:
+        self._source = source
+        self._table = table
+        self._hold = hold
+        self._at = at
+        self._idle_seconds = idle_seconds
+        self._clock = clock
+        self._looked: float | None = None
+        self._scanned: object = None
+        self.scans = 0
+        """Comparisons finished."""
+
+    def is_due(self) -> bool:
+        """Whether something waits outside the log, or it is time to look."""
+        if self._source.capture == "outbox":
+            since = self._looked
+            is_time = since is None or self._clock() - since >= self._idle_seconds
+            return is_time or self._source.tail() > 0
+        return self._source.capture == "scan" and self._source.stamp() != self._scanned
+
+    def run(self) -> None:
+        """Take in what there is.
+
+        Raises:
+            LikewiseError: what was not taken in is still where it was.
+        """
+        if self._source.capture == "outbox":
+            self._relay()
+        elif self._source.capture == "scan":
+            self._scan()
+
+    def again(self) -> None:
+        """Look once more although nothing seems to have changed."""
+        self._scanned, self._looked = None, None
+
+    def _relay(self) -> None:
+        """The store commits first: a crash between the two doubles entries and loses none."""
+        while True:
+            with self._source.captured(limit=_RELAY_ROWS) as captured:
+                self._at("captured")
+                self._table.relay(captured)
+                self._at("relayed")
+            self._at("taken off")
+            self._looked = self._clock()
+            if not captured.changes:
+                return
+            self._hold()
+
+    def _scan(self) -> None:
+        stamp = self._source.stamp()
+        if stamp == self._scanned:
+            return
+        known = len(self._table.marks()) if self._source.doubts_deletes else 0
+        gone = []
+        noted = 0
+        for page in self._source.differences(self._table):
+            self._at("compared")
+            self._hold()
+            noted += self._table.note([each for each in page if each.mark is not None])
+            gone += [each for each in page if each.mark is None]
+            self._at("noted")
+        require_meant(self._source, self._table, len(gone), known)
+        for start in range(0, len(gone), _RELAY_ROWS):
+            self._hold()
+            noted += self._table.note(gone[start : start + _RELAY_ROWS])
+            self._at("noted")
+        self._scanned = stamp
+        self.scans += 1
+        if noted:
+            _log.info(fields("source compared", binding=self._table.name, changed=noted))
