@@ -37,9 +37,7 @@ class Finding:
 
 @click.command()
 @click.option("-m", "--model", metavar="MODEL", help="Check this one; default: all-MiniLM-L6-v2.")
-@click.option(
-    "--db", type=click.Path(path_type=Path), metavar="FILE", help="Check this SQLite file."
-)
+@click.option("--db", metavar="ADDRESS", help="Check the bindings in this database too.")
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
 @click.option("--fetch", is_flag=True, help="Fetch the model if it isn't here.")
 @config_option
