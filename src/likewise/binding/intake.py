@@ -17,6 +17,8 @@ MOST_GONE = 0.3
 FEW = 20
 """So many may always go."""
 _RELAY_ROWS = 10_000
+_REST = 9
+"""Comparing takes at most a tenth of the time."""
 _log = logger("binding.intake")
 
 
@@ -56,6 +58,7 @@ class Intake:
         self._clock = clock
         self._looked: float | None = None
         self._scanned: object = None
+        self._not_before = 0.0
         self.scans = 0
         """Comparisons finished."""
 
@@ -65,6 +68,10 @@ class Intake:
             since = self._looked
             is_time = since is None or self._clock() - since >= self._idle_seconds
             return is_time or self._source.tail() > 0
+        return self.is_behind() and self._clock() >= self._not_before
+
+    def is_behind(self) -> bool:
+        """Whether a source without a log isn't as it was when it was compared last."""
         return self._source.capture == "scan" and self._source.stamp() != self._scanned
 
     def run(self) -> None:
@@ -80,7 +87,7 @@ class Intake:
 
     def again(self) -> None:
         """Look once more although nothing seems to have changed."""
-        self._scanned, self._looked = None, None
+        self._scanned, self._looked, self._not_before = None, None, 0.0
 
     def _relay(self) -> None:
         """The store commits first: a crash between the two doubles entries and loses none."""
@@ -96,8 +103,8 @@ class Intake:
             self._hold()
 
     def _scan(self) -> None:
-        stamp = self._source.stamp()
-        if stamp == self._scanned:
+        stamp, began = self._source.stamp(), self._clock()
+        if stamp == self._scanned or began < self._not_before:
             return
         known = len(self._table.marks()) if self._source.doubts_deletes else 0
         gone = []
@@ -114,6 +121,8 @@ class Intake:
             noted += self._table.note(gone[start : start + _RELAY_ROWS])
             self._at("noted")
         self._scanned = stamp
+        # Where vectors lie in the same database, each publication looks like a change.
+        self._not_before = self._clock() + _REST * (self._clock() - began)
         self.scans += 1
         if noted:
             _log.info(fields("source compared", binding=self._table.name, changed=noted))

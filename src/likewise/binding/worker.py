@@ -197,7 +197,9 @@ class Worker:
             if progress is not None:
                 progress(status(self._source, self._table))
             if not worked:
-                if self._table.is_paused() or not self._has_work():
+                if self._table.is_paused():
+                    break
+                if not self._has_work() and not self.intake.is_behind():
                     break
                 stop.wait(self.options.poll_seconds)
         self._note(None)

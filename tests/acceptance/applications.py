@@ -1,0 +1,114 @@
+"""Applications that own the rows: one interface over every kind of source, Likewise unknown to them.
+
+Each has rows of a number and a text, and a column that no binding looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import apsw
+
+
+class Application(Protocol):
+    """What tests do to rows. Each call is a transaction of its own."""
+
+    def write(self, rows: Mapping[int, str]) -> None:
+        """Insert or update."""
+
+    def remove(self, *keys: int) -> None: ...
+
+    def move(self, key: int, to: int) -> None:
+        """Give a row another key; nothing happens when it isn't there or `to` is taken."""
+
+    def touch(self) -> None:
+        """Change what no binding looks at, in every row."""
+
+    def undo(self, rows: Mapping[int, str]) -> None:
+        """Write, and roll back."""
+
+    def clear(self) -> None:
+        """Remove every row at once."""
+
+    def bypass(self, rows: Mapping[int, str], removed: int) -> None:
+        """Write and remove behind the back of whatever captures changes."""
+
+    def rows(self) -> dict[int, str]: ...
+
+    def close(self) -> None: ...
+
+
+class SqliteApplication:
+    """Over apsw, as this process may have Likewise in it."""
+
+    TABLE = "CREATE TABLE IF NOT EXISTS docs (id INTEGER PRIMARY KEY, body TEXT, other INTEGER)"
+
+    def __init__(self, where: str) -> None:
+        self.db = apsw.Connection(where)
+        self.db.set_busy_timeout(30_000)
+        self.db.pragma("journal_mode", "wal")
+        self.db.execute(self.TABLE)
+
+    def write(self, rows: Mapping[int, str]) -> None:
+        with self.db:
+            self.db.executemany(
+                "INSERT INTO docs VALUES (?, ?, 0) ON CONFLICT (id) DO UPDATE SET"
+                " body = excluded.body",
+                rows.items(),
+            )
+
+    def remove(self, *keys: int) -> None:
+        with self.db:
+            self.db.executemany("DELETE FROM docs WHERE id = ?", [(key,) for key in keys])
+
+    def move(self, key: int, to: int) -> None:
+        self.db.execute("UPDATE OR IGNORE docs SET id = ? WHERE id = ?", (to, key))
+
+    def touch(self) -> None:
+        self.db.execute("UPDATE docs SET other = other + 1")
+
+    def undo(self, rows: Mapping[int, str]) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.executemany("INSERT OR REPLACE INTO docs VALUES (?, ?, 0)", rows.items())
+        self.db.execute("ROLLBACK")
+
+    def clear(self) -> None:
+        self.db.execute("DELETE FROM docs")
+
+    def bypass(self, rows: Mapping[int, str], removed: int) -> None:
+        """A table rebuilt as migrations do it: with it go the triggers."""
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.execute("CREATE TABLE anew AS SELECT * FROM docs")
+        self.db.execute("DROP TABLE docs")
+        self.db.execute(self.TABLE)
+        self.db.execute("INSERT INTO docs SELECT * FROM anew WHERE id <> ?", (removed,))
+        self.db.executemany("INSERT OR REPLACE INTO docs VALUES (?, ?, 0)", rows.items())
+        self.db.execute("DROP TABLE anew")
+        self.db.execute("COMMIT")
+
+    def rows(self) -> dict[int, str]:
+        return dict(self.db.execute("SELECT id, body FROM docs").fetchall())  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self.db.close()
+
+
+class SqliteViewApplication(SqliteApplication):
+    """The same, bound through a view."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self.db.execute("CREATE VIEW IF NOT EXISTS shown AS SELECT id, body FROM docs")
+
+
+APPLICATIONS = {
+    "sqlite": SqliteApplication,
+    "sqlite-view": SqliteViewApplication,
+}
+
+
+def open_application(kind: str, where: str | Path) -> Application:
+    """The application of that kind over its rows at `where`."""
+    return APPLICATIONS[kind](str(where))

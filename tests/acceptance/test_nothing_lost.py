@@ -1,0 +1,49 @@
+"""Several applications write at random, workers are killed at random: at rest nothing is lost."""
+
+from __future__ import annotations
+
+import random
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.acceptance.programs import WORKER, WRITER
+from tests.acceptance.rigs import Rig
+
+SECONDS = 4.0
+
+
+@pytest.mark.parametrize("seed", [31])
+def test_whatever_is_killed(rig: Rig, seed: int) -> None:
+    sys.stdout.write(f"seed {seed}\n")  # pytest shows it with a failure
+    rig.source.attach()
+    writers = [rig.process(WRITER, seed=10 * seed + n, seconds=SECONDS) for n in (1, 2)]
+    kills = kill_at_random(rig, random.Random(seed))
+    written = 0
+    for writer in writers:
+        out, errors = writer.communicate(timeout=120)
+        assert writer.returncode == 0, errors
+        written += int(out)
+    assert written > 30, "too few writes to say anything"
+    assert kills >= 2, "too few kills to say anything"
+    rig.drain()
+    rig.assert_right()
+    assert len(rig.app.rows()) > 3
+
+
+def kill_at_random(rig: Rig, rng: random.Random) -> int:
+    """Start two workers at a time and kill them after a moment, until the writers are done."""
+    kills = 0
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        workers = [rig.process(WORKER, slow=0.02) for _ in range(2)]
+        for worker in workers:
+            assert worker.stdout.readline() == "ready\n", worker.communicate()[1]
+        time.sleep(rng.random() * 0.6)  # not a wait: the moment of the kill is the random part
+        for worker in workers:
+            worker.send_signal(signal.SIGKILL)
+            worker.communicate(timeout=30)
+            kills += 1
+    return kills
