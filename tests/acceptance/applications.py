@@ -1,4 +1,4 @@
-"""Applications that own the rows: one interface over every kind of source, Likewise unknown to them.
+"""Applications that own the rows: one interface over every source; they know no Likewise.
 
 Each has rows of a number and a text, and a column that no binding looks at.
 """

@@ -44,9 +44,6 @@ from likewise.base.errors import LikewiseError
 from likewise.binding.worker import Options, Worker
 from likewise.server.databases import open_ends, record
 from tests.binding_kit import Fake, bars
-if ARGS.get("broken"):
-    from tests.acceptance.broken import BREAKS
-    BREAKS[ARGS["broken"]](setattr)
 
 passed = 0
 def at(step):

@@ -54,7 +54,12 @@ def test_a_delete_meanwhile(rig: Rig, again: bool) -> None:
 @AGAIN
 def test_an_edit_there_and_back(rig: Rig, again: bool) -> None:
     begun(rig, again=again)
-    during(rig, lambda: (rig.app.write({1: "zero"}), rig.app.write({1: "one"})))
+
+    def there_and_back() -> None:
+        rig.app.write({1: "zero"})
+        rig.app.write({1: "one"})
+
+    during(rig, there_and_back)
     rig.drain()
     rig.assert_right()
 
