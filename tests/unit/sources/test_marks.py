@@ -147,6 +147,16 @@ ACTIONS = st.one_of(
         ("scan", SECOND, (), None),
     ],
 )
+@example(  # Two writes in one tick, whose program set mtime back each time.
+    tick=2 * SECOND,
+    is_measured=True,
+    actions=[
+        ("write", 5 * SECOND, 1, True),
+        ("scan", 0, (), None),
+        ("write", 1, 2, True),
+        ("scan", SECOND, (), None),
+    ],
+)
 @example(  # A write of the same size while the file is read, in one tick.
     tick=SECOND,
     is_measured=True,

@@ -89,6 +89,14 @@ def test_a_file_that_is_always_written_is_torn(
     assert len(opens) == 3
 
 
+def test_less_than_its_size_is_torn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 10)
+    pieces = [b"12345", b"", b"123456789", b"", b"", b"0123456789", b""]
+    monkeypatch.setattr(os, "read", lambda handle, size: pieces.pop(0))
+    assert isinstance(read_whole(str(tmp_path), "a", LARGE), Torn)
+    assert len(pieces) == 2
+
+
 def test_a_file_that_is_gone_is_torn(tmp_path: Path) -> None:
     assert isinstance(read_whole(str(tmp_path), "a", LARGE), Torn)
     (tmp_path / "a").write_bytes(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -14,6 +15,8 @@ from likewise.sources.readers.rows import Rows
 _DELIMITERS = ",;\t|"
 _SNIFFED = 65536
 _SNIFFED_ROWS = 50
+_HEADER = re.compile(r"""[\r\n]*(?:[^"\r\n]+|"[^"]*"?)*""")
+"""The first line that isn't empty; a line end between quotes doesn't end it."""
 
 
 def read_csv(data: bytes, path: str, options: ReadOptions) -> Reading:
@@ -33,8 +36,8 @@ def _delimiter(text: str) -> str:
 
     The header decides where it can, so that adding rows never changes how a file is read.
     """
-    header = next(iter(text.split("\n", 1)))
-    outside = "".join(header.split('"')[::2])
+    header = _HEADER.match(text)
+    outside = "".join(header[0].split('"')[::2]) if header else ""
     found = [mark for mark in _DELIMITERS if mark in outside]
     if len(found) < 2:
         return found[0] if found else ","

@@ -157,6 +157,7 @@ def test_markdown_of_any_kind_loses_nothing_but_front_matter(text: str) -> None:
         ("http://example.com/", "http://example.com/"),
         ("", ""),
         ("a < b & c", "a < b & c"),
+        ('<?xml version="1.0"?>\n<p>x</p>', "x"),
         ("<noscript>turn it on</noscript><template>t</template>x", "x"),
     ],
 )

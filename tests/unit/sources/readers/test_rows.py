@@ -41,7 +41,7 @@ def names(data: str, keys: tuple[str, ...] = (), path: str = "a.csv") -> list[st
     return [item.item for item in read(data.encode(), path, ReadOptions(keys=keys)).items]
 
 
-MARKS, ENDS = st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n"])
+MARKS, ENDS = st.sampled_from(",;\t|"), st.sampled_from(["\n", "\r\n", "\r"])
 
 
 @given(data=st.data(), header=NAMES, mark=MARKS, end=ENDS)
@@ -124,6 +124,8 @@ def test_what_a_row_gives() -> None:
         ("a|b", "1|2", ("a", "b")),
         ("a", "1", ("a",)),
         ("name, first;age", "x, y;3\nz;4", ("name, first", "age")),
+        ('\n\n"a,\nx";b', "1;2,3\n4;5", ("a,\nx", "b")),
+        ("a;b\r1;2,3,4\r", "", ("a", "b")),
         (" a , b", "1,2", ("a", "b")),
         (",b", "1,2", ("column_1", "b")),
     ],
