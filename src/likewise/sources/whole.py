@@ -7,6 +7,7 @@ import stat as modes
 from dataclasses import dataclass
 
 from likewise.base.errors import FileUnreadable
+from likewise.sources.readers.items import too_large, unreadable
 from likewise.sources.stats import Stat, stat_of
 
 _TRIES = 3
@@ -51,14 +52,10 @@ def read_whole(
 def _read_once(handle: int, path: str, max_bytes: int) -> tuple[bytes, Stat] | None:
     status = os.fstat(handle)
     if not modes.S_ISREG(status.st_mode):
-        raise _unreadable(path, "isn't a regular file", "exclude it by a pattern")
+        raise unreadable(path, "isn't a regular file", "exclude it by a pattern")
     before = stat_of(status)
     if before.size > max_bytes:
-        raise _unreadable(
-            path,
-            f"has {before.size:,} bytes, more than the {max_bytes:,} that are read",
-            "split it, raise 'max_bytes', or exclude it by a pattern",
-        )
+        raise too_large(path, before.size, max_bytes)
     data = _all(handle, before.size)
     if data is None or stat_of(os.fstat(handle)) != before:
         return None
@@ -79,8 +76,4 @@ def _all(handle: int, size: int) -> bytes | None:
 
 def _refused(path: str, wrong: OSError) -> FileUnreadable:
     reason = f"can't be read ({wrong.strerror or wrong})"
-    return _unreadable(path, reason, "look at its permissions and its disk")
-
-
-def _unreadable(path: str, reason: str, advice: str) -> FileUnreadable:
-    return FileUnreadable(f"{path}: {reason}; {advice}", path=path, reason=reason)
+    return unreadable(path, reason, "look at its permissions and its disk")

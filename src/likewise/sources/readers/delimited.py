@@ -69,6 +69,10 @@ class _Table:
         self.notes = Notes(decoded.notes)
         self.incomplete = decoded.incomplete
         self.left_out = 0
+        text = decoded.text
+        ends = text.count("\n") + text.count("\r") - text.count("\r\n")
+        self.unended_line = None if text.endswith(("\n", "\r")) else ends + 1
+        """The number of the last line, if it has no line end."""
 
     def reading(self) -> Reading:
         """The whole file."""
@@ -130,18 +134,9 @@ class _Table:
                 self._leave_out(number, f"{len(row)} fields where the header has {width}")
 
     def _leave_out(self, number: int, why: str) -> None:
-        at_end = self.rows.line_num >= self._lines and not self._ends_with_newline
+        at_end = self.rows.line_num == self.unended_line
         if why == "unexpected end of data":
             why, at_end = "a quote is opened and not closed, to the end of the file", True
         self.incomplete = self.incomplete or at_end
         self.left_out += 1
         self.notes.add(f"line {number} is left out: {why}")
-
-    @property
-    def _ends_with_newline(self) -> bool:
-        return self.decoded.text.endswith(("\n", "\r"))
-
-    @property
-    def _lines(self) -> int:
-        text = self.decoded.text
-        return text.count("\n") + text.count("\r") - text.count("\r\n") + 1

@@ -92,6 +92,15 @@ def unreadable(path: str, reason: str, advice: str) -> FileUnreadable:
     return FileUnreadable(f"{path}: {reason}; {advice}", path=path, reason=reason)
 
 
+def too_large(path: str, size: int, max_bytes: int) -> FileUnreadable:
+    """The error for a file of more bytes than are read."""
+    return unreadable(
+        path,
+        f"has {size:,} bytes, more than the {max_bytes:,} that are read",
+        "split it, raise 'max_bytes', or exclude it by a pattern",
+    )
+
+
 def document(path: str, kind: str, text: str, title: str | None) -> Item:
     """The one item of a file that is a document."""
     name = posixpath.basename(path)

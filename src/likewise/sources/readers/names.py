@@ -6,7 +6,7 @@ import posixpath
 
 from likewise.base.errors import MissingExtra
 from likewise.base.names import resolve
-from likewise.sources.readers.items import Reader, Reading, ReadOptions, unreadable
+from likewise.sources.readers.items import Reader, Reading, ReadOptions, too_large
 
 _HERE = "likewise.sources.readers"
 
@@ -27,7 +27,7 @@ EXTRAS = {"bs4": "files", "pypdf": "files", "pyarrow": "files"}
 
 _CODE = """
 ada adb ads asm astro awk bash bat bib c cc cfg cjs clj cljs cmake cmd conf coffee cpp cs css cu
-cuh cxx d dart diff editorconfig el elm env erl ex exs f f90 f95 fish for fs fsx gd glsl go gql
+cuh cxx d dart diff editorconfig el elm erl ex exs f f90 f95 fish for fs fsx gd glsl go gql
 gradle graphql groovy h hcl hh hlsl hpp hrl hs hxx ini ipp java jl js json json5 jsonc jsx kt kts
 less lisp lua m mjs mk ml mli mm nim nix pas patch php pl pm proto ps1 psm1 py pyi pyx r rake rb
 rkt rs s sass sbt scala scm scss sh sol sql ss sv svelte svh swift tcl tex tf thrift toml ts tsx
@@ -79,12 +79,3 @@ def read(data: bytes, path: str, options: ReadOptions | None = None) -> Reading:
     except MissingExtra as missing:
         raise MissingExtra(f"{path}: {missing}") from missing
     return reader(data, path, options)
-
-
-def too_large(path: str, size: int, max_bytes: int) -> Exception:
-    """The error for a file of more bytes than are read."""
-    return unreadable(
-        path,
-        f"has {size:,} bytes, more than the {max_bytes:,} that are read",
-        "split it, raise 'max_bytes', or exclude it by a pattern",
-    )
