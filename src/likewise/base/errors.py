@@ -27,6 +27,8 @@ LikewiseError
 │   ├── SchemaDrift          a bound table or column is gone or renamed
 │   ├── LeaseLost            another worker took over (retryable)
 │   ├── MassDelete           very many rows gone at once: nothing is removed unasked
+│   ├── FileUnreadable       a bound file can't be read as what its name says
+│   ├── RootMissing          a bound folder isn't there, or can't be listed (retryable)
 │   └── SpaceMismatch        vectors of another model or setting: never mixed
 ├── Overloaded               too much waiting (retryable)
 │   ├── DeadlineExceeded     it can't be, or wasn't, computed in the time that was given
@@ -231,6 +233,31 @@ class MassDelete(BindingError):
     """
 
     code = "mass_delete"
+
+
+class FileUnreadable(BindingError):
+    """A bound file can't be read as what its name says: damaged, binary, too large, ill-formed.
+
+    Attributes:
+        path: the file, relative to the bound folder.
+        reason: what is wrong with it, without the path and without what to do.
+    """
+
+    code = "file_unreadable"
+
+    def __init__(
+        self, message: str, *, path: str = "", reason: str = "", param: str | None = None
+    ) -> None:
+        super().__init__(message, param=param)
+        self.path = path
+        self.reason = reason or message
+
+
+class RootMissing(BindingError):
+    """The bound folder isn't there or can't be listed; nothing is taken to be deleted."""
+
+    code = "root_missing"
+    retryable = True
 
 
 class SpaceMismatch(BindingError):

@@ -18,6 +18,8 @@ LONGEST_NAME = 63
 LONGEST_SERVER_NAME = 40
 """In a Postgres store: its identifiers have 63 bytes, and suffixes follow."""
 SOURCES = ("sqlite", "postgresql", "duckdb", "files")
+FILE_KEY = ("path", "item")
+"""What names a row of a folder: a file's path, and the row's name within it ("" for a document)."""
 STORES = ("sqlite", "postgresql", "duckdb")
 _POSTGRES = ("postgres://", "postgresql://")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
@@ -56,6 +58,9 @@ class BindingSpec:
     known kind."""
     wake: str = "poll"
     """How a worker learns of changes: `poll`, or `notify` (Postgres: NOTIFY at each commit)."""
+    row_key: tuple[str, ...] = ()
+    """For files: the columns that name a row of a csv, jsonl or parquet file; what `key` of such a
+    binding becomes. Without them a row's content names it."""
     every: float = 0.0
     """Seconds between two looks at a source that can't say whether it changed; 0: the default."""
 
@@ -95,6 +100,9 @@ class BindingSpec:
     def _check_what(self) -> None:
         """Exactly one thing is bound: a table, a query, or files."""
         if scheme_of(self.source) == "files":
+            if self.key not in ((), FILE_KEY):
+                object.__setattr__(self, "row_key", self.key)
+                object.__setattr__(self, "key", ())
             if self.table or self.query:
                 raise SettingsError(
                     f"binding {self.name}: files have no table; choose them with --glob",
@@ -161,12 +169,19 @@ class BindingSpec:
         """The spec that `to_json` wrote, found in the database at `store`."""
         values: dict[str, Any] = json.loads(text)
         values["key"] = tuple(values["key"])
+        values["row_key"] = tuple(values.get("row_key", ()))
         if "source" in values:
             return cls(**values, store=store)
         return cls(**values, source=store)
 
 
-_LATER: dict[str, Any] = {"query": "", "glob": "", "wake": "poll", "every": 0.0}
+_LATER: dict[str, Any] = {
+    "query": "",
+    "glob": "",
+    "wake": "poll",
+    "row_key": (),
+    "every": 0.0,
+}
 
 
 def scheme_of(address: str) -> str:

@@ -102,6 +102,9 @@ class Row:
     """Every column of the source row that the template or a result needs."""
     fingerprint: bytes
     """sha256 (32 bytes) of `text`: equal texts have equal vectors."""
+    error: str | None = None
+    """Why it has no text: the row is parked with it. The fingerprint then says of what state of the
+    source that is true."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,9 @@ class Embedding:
         Raises:
             LikewiseError: of a kind that a retry can mend, or the embedder fails on any text.
         """
-        made: list[Action] = []
-        for group in _grouped(self._pieces(rows, made), self._most_chunks):
+        made: list[Action] = [_set_aside(row, seq, row.error) for row, seq in rows if row.error]
+        readable = [(row, seq) for row, seq in rows if not row.error]
+        for group in _grouped(self._pieces(readable, made), self._most_chunks):
             made += self._embed(group)
         return made
 
@@ -123,8 +124,12 @@ class Embedding:
 
 
 def _park(row: Row, seq: int, error: LikewiseError) -> Park:
-    _log.warning(fields("row parked", key=row.key, error=f"{error.code}: {error}"))
-    return Park(row.key, seq, row.fingerprint, f"{error.code}: {error}")
+    return _set_aside(row, seq, f"{error.code}: {error}")
+
+
+def _set_aside(row: Row, seq: int, error: str) -> Park:
+    _log.warning(fields("row parked", key=row.key, error=error))
+    return Park(row.key, seq, row.fingerprint, error)
 
 
 def _grouped(pieces: Sequence[Piece], most_chunks: int) -> Iterator[list[Piece]]:

@@ -53,6 +53,8 @@ STATUS: dict[str, tuple[int, str]] = {
     "no_key": (400, _REQUEST),
     "schema_drift": (409, _SERVER),
     "lease_lost": (503, _SERVER),
+    "file_unreadable": (500, _SERVER),
+    "root_missing": (503, _SERVER),
     "space_mismatch": (409, _REQUEST),
     "overloaded": (503, _SERVER),
     "deadline_exceeded": (503, _SERVER),
