@@ -5,7 +5,9 @@ Each has rows of a number and a text, and a column that no binding looks at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -103,9 +105,69 @@ class SqliteViewApplication(SqliteApplication):
         self.db.execute("CREATE VIEW IF NOT EXISTS shown AS SELECT id, body FROM docs")
 
 
-APPLICATIONS = {
+class FilesApplication:
+    """A folder of text files, one a row; each is written beside its place and moved into it."""
+
+    def __init__(self, where: str) -> None:
+        self.folder = Path(where)
+        self.folder.mkdir(exist_ok=True)
+
+    def write(self, rows: Mapping[int, str]) -> None:
+        for number, text in rows.items():
+            self._put(self._path(number), text)
+
+    def remove(self, *keys: int) -> None:
+        for key in keys:
+            self._path(key).unlink(missing_ok=True)
+
+    def move(self, key: int, to: int) -> None:
+        if not self._path(to).exists():
+            with suppress(FileNotFoundError):
+                self._path(key).rename(self._path(to))
+
+    def touch(self) -> None:
+        for path in self.folder.glob("*.txt"):
+            with suppress(FileNotFoundError):
+                path.touch()
+
+    def undo(self, rows: Mapping[int, str]) -> None:
+        for number, text in rows.items():
+            left = self.folder / f"{number}.txt.{os.getpid()}.tmp"
+            left.write_text(text, encoding="utf-8")
+            left.unlink()
+
+    def clear(self) -> None:
+        for path in self.folder.glob("*.txt"):
+            path.unlink(missing_ok=True)
+
+    def bypass(self, rows: Mapping[int, str], removed: int) -> None:
+        """Times set back, as `cp -p` and `rsync -t` do."""
+        self.remove(removed)
+        for number, text in rows.items():
+            self._put(self._path(number), text)
+            os.utime(self._path(number), (1_000_000_000, 1_000_000_000))
+
+    def rows(self) -> dict[int, str]:
+        return {
+            int(path.stem): path.read_text(encoding="utf-8") for path in self.folder.glob("*.txt")
+        }
+
+    def close(self) -> None:
+        pass
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number}.txt"
+
+    def _put(self, path: Path, text: str) -> None:
+        beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+
+
+APPLICATIONS: dict[str, Callable[[str], Application]] = {
     "sqlite": SqliteApplication,
     "sqlite-view": SqliteViewApplication,
+    "files": FilesApplication,
 }
 
 

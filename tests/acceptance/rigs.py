@@ -145,12 +145,20 @@ def _sqlite_query(folder: Path, fixture: Callable[[str], Any]) -> Rig:
     return Rig("sqlite", str(path), spec)
 
 
+def _files(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    where, store = folder / "pages", folder / "vectors.db"
+    where.mkdir()
+    spec = BindingSpec(NAME, f"files:{where}", "", "{text}", store=f"sqlite:{store}")
+    return Rig("files", str(where), spec, key_of=lambda number: (f"{number}.txt", ""))
+
+
 RIGS: dict[str, Make] = {
     "sqlite": _sqlite,
     "sqlite-apart": _sqlite_apart,
     "sqlite-view": _sqlite_view,
     "sqlite-query": _sqlite_query,
+    "files": _files,
 }
 
-SCANNED: Sequence[str] = ("sqlite-view", "sqlite-query")
+SCANNED: Sequence[str] = ("sqlite-view", "sqlite-query", "files")
 """Rigs whose sources keep no log."""

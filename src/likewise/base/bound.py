@@ -12,7 +12,7 @@ from likewise.base.protocols import Source, VectorTable
 if TYPE_CHECKING:
     from likewise.base.space import Space
     from likewise.base.spec import BindingSpec
-    from likewise.base.types import Captured, Change, Difference, Key, KeyPart, Shape, Vectors
+    from likewise.base.types import Captured, Change, Difference, Key, KeyPart, Row, Shape, Vectors
 
 Capture = Literal["log", "outbox", "scan"]
 """How changes come into the store's log: triggers write them there (source and store are one
@@ -75,8 +75,8 @@ class BindingRecord:
 class Seen(Protocol):
     """What a store remembers of a source that keeps no log."""
 
-    def marks(self) -> Mapping[str, bytes]:
-        """Each unit's mark, as it was noted last."""
+    def marks(self, units: Sequence[str] | None = None) -> Mapping[str, bytes]:
+        """The marks of `units` (or all), as they were noted last; those without are left out."""
         ...
 
     def under(self, first: KeyPart) -> Mapping[Key, bytes]:
@@ -124,6 +124,14 @@ class BoundSource(Source, Protocol):
         Raises:
             BindingError: the source can't be seen whole; nothing counts as gone then.
         """
+        ...
+
+    def unit_of(self, key: Key) -> str:
+        """Of which unit of `differences` the row of that key is or would be."""
+        ...
+
+    def agrees(self, row: Row, mark: bytes) -> bool:
+        """Whether `row`, just read, is of what its unit is remembered as."""
         ...
 
     def count(self) -> int:
@@ -200,7 +208,7 @@ class BoundTable(VectorTable, Protocol):
         """
         ...
 
-    def marks(self) -> Mapping[str, bytes]:
+    def marks(self, units: Sequence[str] | None = None) -> Mapping[str, bytes]:
         """See `Seen`."""
         ...
 

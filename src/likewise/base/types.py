@@ -105,6 +105,8 @@ class Row:
     error: str | None = None
     """Why it has no text: the row is parked with it. The fingerprint then says of what state of the
     source that is true."""
+    mark: bytes = b""
+    """How a source that keeps no log would remember what was read here; see `Difference`."""
 
 
 @dataclass(frozen=True, slots=True)

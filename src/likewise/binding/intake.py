@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import MassDelete
 from likewise.base.log import fields, logger
+from likewise.base.types import Difference
 
 if TYPE_CHECKING:
     from likewise.base.bound import BoundSource, BoundTable
+    from likewise.base.types import Key, Row
 
 MOST_GONE = 0.3
 """Part of a source that doubts deletes which may go at once unasked."""
@@ -73,6 +75,32 @@ class Intake:
     def is_behind(self) -> bool:
         """Whether a source without a log isn't as it was when it was compared last."""
         return self._source.capture == "scan" and self._source.stamp() != self._scanned
+
+    def read(self, keys: Sequence[Key]) -> dict[Key, Row]:
+        """The rows as they are now.
+
+        Where changes are found by comparing, what is published must be what is remembered, or a row
+        that is soon as it was before would never differ again. So a row of which no comparison
+        knows counts as gone until one finds it, and a unit that isn't as it is remembered is
+        forgotten, which makes the next comparison find it.
+        """
+        if self._source.capture != "scan":
+            return self._source.read(keys)
+        units = {key: self._source.unit_of(key) for key in keys}
+        marks = self._table.marks(list(dict.fromkeys(units.values())))
+        rows = self._source.read([key for key in keys if units[key] in marks])
+        doubtful = {
+            unit
+            for key, unit in units.items()
+            if unit in marks and not self._is_as_seen(rows.get(key), marks[unit])
+        }
+        if doubtful:
+            self._table.note([Difference(unit, None, ()) for unit in sorted(doubtful)])
+            self.again()
+        return rows
+
+    def _is_as_seen(self, row: Row | None, mark: bytes) -> bool:
+        return row is not None and self._source.agrees(row, mark)
 
     def run(self) -> None:
         """Take in what there is.

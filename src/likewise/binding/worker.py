@@ -239,7 +239,7 @@ class Worker:
         """Read the rows as they are now and hand those to embed to the threads."""
         keys = list(seqs)
         stored = self._table.fingerprints(keys)
-        rows = self._source.read(keys)
+        rows = self.intake.read(keys)
         self._at("read")
         planned = plan(seqs, rows, stored)
         future = self._pool.submit(self._embedding.actions, planned.embed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+from likewise.base.spec import path_of, scheme_of
 from likewise.sources.names import open_source
 from likewise.stores.names import open_bindings
 
@@ -43,6 +44,9 @@ def create(spec: BindingSpec, space: Space) -> BindingRecord:
     """
     with contextlib.closing(open_source(spec)) as source:
         shape = source.resolve()
+    if not spec.is_one_database and scheme_of(spec.store_address) == "sqlite":
+        # A file of vectors alone may be new; an application's is never made.
+        path_of(spec.store_address).touch(exist_ok=True)
     with bindings_of(spec.store_address) as bindings:
         return bindings.create(spec, shape, space)
 

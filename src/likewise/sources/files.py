@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,11 @@ from likewise.base.errors import RootMissing
 from likewise.base.log import fields, logger
 from likewise.base.spec import FILE_KEY
 from likewise.base.types import Captured, Difference, Key, Row, Shape
-from likewise.sources.folder import FileRows, Folder
+from likewise.sources.folder import ROW_KINDS, FileRows, Folder
+from likewise.sources.globs import matcher
 from likewise.sources.marks import decode, encode, mark_of, unchanged
 from likewise.sources.notices import Notices
+from likewise.sources.readers.names import kind_of
 from likewise.sources.walk import Listing, walk
 from likewise.sources.whole import Torn
 from likewise.text.template import Template
@@ -57,8 +58,9 @@ class FilesSource:
         self._clock = clock
         self._wall = time_ns
         self._every = spec.every or EVERY_SECONDS
-        self._known: frozenset[str] = frozenset()
         self._told: set[str] = set()
+        self._doubted: dict[str, bytes] = {}
+        self._on_disk: Mapping[str, str] = {}
         self._counted: tuple[object, int] | None = None
 
     def resolve(self) -> Shape:
@@ -95,7 +97,6 @@ class FilesSource:
         """
         started = int(self._wall() * 1e9)
         marks = seen.marks()
-        self._known = frozenset(marks)
         listing = self._listing()
         page: list[Difference] = []
         for path, stat in listing.files.items():
@@ -116,8 +117,7 @@ class FilesSource:
         """The rows as they are now; those of files that are gone are left out.
 
         Raises:
-            RootMissing: a file isn't there that no whole scan has missed, and neither is its
-                folder, or nothing is in it.
+            RootMissing: a file isn't there, and neither is its folder, or nothing is in it.
         """
         rows: dict[Key, Row] = {}
         files: dict[str, FileRows | Torn] = {}
@@ -148,6 +148,15 @@ class FilesSource:
                 "read of it is taken to be deleted. Mend its permissions or exclude it"
             )
 
+    def unit_of(self, key: Key) -> str:
+        """A file is a unit."""
+        return str(key[0])
+
+    def agrees(self, row: Row, mark: bytes) -> bool:
+        """Whether the file has the content that is remembered."""
+        seen = decode(mark)
+        return row.mark == (b"" if seen is None else seen.sha256)
+
     def count(self) -> int:
         """Rows there are; files are read again where they hold rows and something has changed."""
         stamp = self.stamp()
@@ -155,7 +164,7 @@ class FilesSource:
             listing = self._listing()
             total = 0
             for path in listing.files:
-                if self._folder.wants_rows or not self._is_document(path):
+                if self._folder.wants_rows or kind_of(path) in ROW_KINDS:
                     found = self._folder.read(path, listing.path_on_disk(path))
                     total += len(found.rows) if isinstance(found, FileRows) else 0
                 else:
@@ -189,12 +198,11 @@ class FilesSource:
 
     def _listing(self) -> Listing:
         listing = walk(self._root, self._patterns)
+        self._on_disk = listing.on_disk
         for problem in listing.problems:
             self._tell(f"{problem.path}: {problem.reason}")
         wanted = {path: s for path, s in listing.files.items() if self._folder.is_wanted(path)}
-        return Listing(
-            wanted, listing.complete, listing.problems, listing.on_disk, listing.devices
-        )
+        return Listing(wanted, listing.complete, listing.problems, listing.on_disk, listing.devices)
 
     def _looked(
         self, path: str, listing: Listing, before: bytes | None, seen: Seen
@@ -208,20 +216,26 @@ class FilesSource:
         for note in found.notes:
             self._tell(f"{path}: {note}")
         mark = b"" if found.stat is None else encode(mark_of(found.stat, found.sha256, began))
-        old = decode(before or b"")
-        if old is not None and found.stat is not None and old.sha256 == found.sha256:
-            # Read for nothing: the times are newer, or were too young to prove anything.
-            return Difference(path, mark, ()) if mark != before else None
+        # Compared with what is stored also where the content is the one remembered: in between it
+        # may have been another, which a worker saw.
         stored = seen.under(path)
-        changed = [
-            key for key, row in found.rows.items() if stored.get(key) != row.fingerprint
-        ]
-        left = [key for key in stored if key not in found.rows]
-        return Difference(path, mark, (*changed, *left))
+        changed = [key for key, row in found.rows.items() if stored.get(key) != row.fingerprint]
+        if found.is_unreadable and before is not None and self._is_first_sight(path, found.sha256):
+            # It may be a file that is being saved: what is stored stays until the next look.
+            self._notices.again()
+            return None
+        left = [] if found.is_partial else [key for key in stored if key not in found.rows]
+        return (
+            Difference(path, mark, (*changed, *left)) if changed or left or mark != before else None
+        )
 
     def _gone(self, seen: Seen, units: set[str]) -> Iterator[list[Difference]]:
         page = []
         for unit in sorted(units):
+            if os.path.lexists(os.path.join(self._root, unit)):
+                # The listing of a folder can miss what is renamed meanwhile.
+                if self._folder.is_wanted(unit) and self._is_asked(unit):
+                    continue
             keys = tuple(seen.under(unit)) or ((unit, ""),)
             page.append(Difference(unit, None, keys))
             if len(page) >= PAGE:
@@ -230,12 +244,19 @@ class FilesSource:
         if page:
             yield page
 
+    def _is_first_sight(self, path: str, digest: bytes) -> bool:
+        first = self._doubted.get(path) != digest
+        self._doubted[path] = digest
+        return first
+
+    def _is_asked(self, path: str) -> bool:
+        return bool(matcher(self._patterns)(path) if self._patterns else kind_of(path))
+
     def _read(self, path: str) -> FileRows | Torn:
-        listed = walk_one(self._root, path)
-        found = self._folder.read(path, listed)
-        if isinstance(found, Torn) and path in self._known:
+        found = self._folder.read(path, self._on_disk.get(path, path))
+        if isinstance(found, Torn):
             self._require_root()
-            if not any(os.scandir(self._root)):
+            if not os.listdir(self._root):
                 raise RootMissing(
                     f"{self._root}: the folder is empty and wasn't before; if a disk belongs "
                     "there, mount it"
@@ -248,12 +269,6 @@ class FilesSource:
                 f"{self._root}: there is no such folder; mount it or mend its path. Until then "
                 "nothing that was read of it is taken to be deleted"
             )
-
-    def _is_document(self, path: str) -> bool:
-        from likewise.sources.folder import ROW_KINDS
-        from likewise.sources.readers.names import kind_of
-
-        return kind_of(path) not in ROW_KINDS
 
     def _tell(self, what: str) -> None:
         """Say it once."""

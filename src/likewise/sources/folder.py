@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 from collections import OrderedDict
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from likewise.base.errors import FileUnreadable
 from likewise.base.types import Key, Row
-from likewise.sources.readers.items import DOCUMENT_COLUMNS, Item, Reading, ReadOptions, unreadable
+from likewise.sources.readers.items import (
+    DOCUMENT_COLUMNS,
+    Item,
+    Reading,
+    ReadOptions,
+    unreadable,
+)
 from likewise.sources.readers.names import kind_of, read
 from likewise.sources.whole import Torn, read_whole
 from likewise.text.canon import canonical, fingerprint
@@ -31,7 +38,14 @@ class FileRows:
     """None where even that couldn't be had."""
     sha256: bytes
     rows: dict[Key, Row]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    is_partial: bool = False
+    """Whether rows of it may be missing: it is being written, or some couldn't be read."""
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether all that could be read of it is an error."""
+        return any(row.error for row in self.rows.values())
 
 
 class Folder:
@@ -44,7 +58,7 @@ class Folder:
         self.wants_rows = not set(template.columns) <= set(DOCUMENT_COLUMNS)
         """Whether the template names columns that only files of rows have."""
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, bytes], dict[Key, Row]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, bytes], FileRows] = OrderedDict()
 
     def is_wanted(self, path: str) -> bool:
         """Whether a file of this name can hold what the template names."""
@@ -58,7 +72,7 @@ class Folder:
         try:
             found = read_whole(self._root, on_disk, self._options.max_bytes)
         except FileUnreadable as wrong:
-            return FileRows(None, b"", dict([_failed(path, wrong, b"")]), ())
+            return FileRows(None, b"", dict([_failed(path, wrong, b"")]))
         if isinstance(found, Torn):
             return found
         data, stat = found
@@ -66,23 +80,23 @@ class Folder:
         with self._lock:
             kept = self._kept.get((path, digest))
         if kept is not None:
-            return FileRows(stat, digest, kept, ())
-        rows, notes = self._parsed(path, data, digest)
+            return dataclasses.replace(kept, stat=stat)
+        parsed = self._parsed(path, data, digest, stat)
         with self._lock:
-            self._kept[path, digest] = rows
+            self._kept[path, digest] = parsed
             while len(self._kept) > _KEPT_FILES:
                 self._kept.popitem(last=False)
-        return FileRows(stat, digest, rows, notes)
+        return parsed
 
-    def _parsed(
-        self, path: str, data: bytes, digest: bytes
-    ) -> tuple[dict[Key, Row], tuple[str, ...]]:
+    def _parsed(self, path: str, data: bytes, digest: bytes, stat: Stat) -> FileRows:
         try:
             reading = read(data, path, self._options)
             self._require_columns(path, reading)
         except FileUnreadable as wrong:
-            return dict([_failed(path, wrong, digest)]), ()
-        return dict(self._row(path, item) for item in reading.items), reading.notes
+            return FileRows(stat, digest, dict([_failed(path, wrong, digest)]))
+        rows = dict(self._row(path, item, digest) for item in reading.items)
+        is_partial = reading.incomplete or reading.left_out > 0
+        return FileRows(stat, digest, rows, reading.notes, is_partial)
 
     def _require_columns(self, path: str, reading: Reading) -> None:
         if not reading.items:
@@ -97,13 +111,13 @@ class Folder:
                 "change the template, or exclude it by a pattern",
             )
 
-    def _row(self, path: str, item: Item) -> tuple[Key, Row]:
+    def _row(self, path: str, item: Item, digest: bytes) -> tuple[Key, Row]:
         key = (path, item.item)
         text = canonical(self._template.render(item.values))
-        return key, Row(key, text, dict(item.values), fingerprint(text))
+        return key, Row(key, text, dict(item.values), fingerprint(text), mark=digest)
 
 
 def _failed(path: str, wrong: FileUnreadable, digest: bytes) -> tuple[Key, Row]:
     error = f"{wrong.code}: {wrong}"
     mark = hashlib.sha256(b"unreadable\0" + digest + error.encode("utf-8", "replace")).digest()
-    return (path, ""), Row((path, ""), "", {"path": path}, mark, error)
+    return (path, ""), Row((path, ""), "", {"path": path}, mark, error, digest)

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from likewise.base.bound import BoundSource
     from likewise.base.spec import BindingSpec
 
-SOURCES = {"sqlite": "likewise.sources.sqlite_kinds:open_sqlite"}
+SOURCES = {
+    "sqlite": "likewise.sources.sqlite_kinds:open_sqlite",
+    "files": "likewise.sources.files:FilesSource",
+}
 """Each gives a source for a spec and a generation."""
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import NoKey, SchemaDrift
+from likewise.base.keys import key_text
 from likewise.base.names import nearest
 from likewise.base.types import Captured, Difference, Key, Row, Shape
 from likewise.sources.difference import differences
@@ -101,6 +102,14 @@ class SqliteQuery:
             found = list(rows(db, reading, named, [()]))
         for values in found:
             yield reading.row(self._template, values)
+
+    def unit_of(self, key: Key) -> str:
+        """Each row is a unit of its own."""
+        return key_text(key)
+
+    def agrees(self, row: Row, mark: bytes) -> bool:
+        """Whether the row's text is the one that is remembered."""
+        return row.fingerprint == mark
 
     def count(self) -> int:
         """Rows there are."""

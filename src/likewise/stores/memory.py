@@ -154,10 +154,13 @@ class MemoryTable:
                     self._state.marks[each.unit] = each.mark
             return self.enqueue([key for each in differences for key in each.keys])
 
-    def marks(self) -> Mapping[str, bytes]:
-        """Each unit's mark, as it was noted last."""
+    def marks(self, units: Sequence[str] | None = None) -> Mapping[str, bytes]:
+        """The marks of `units` (or all), as they were noted last."""
         with self._state.lock:
-            return dict(self._state.marks)
+            there = self._state.marks
+            return {
+                unit: there[unit] for unit in (there if units is None else units) if unit in there
+            }
 
     def under(self, first: KeyPart) -> Mapping[Key, bytes]:
         """Fingerprints of the stored keys that begin with `first`; parked rows too."""

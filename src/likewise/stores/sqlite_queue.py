@@ -92,10 +92,16 @@ class SqliteQueue:
             db.executemany(f"DELETE FROM {seen} WHERE unit = ?", gone)
         return len(keys)
 
-    def marks(self) -> Mapping[str, bytes]:
-        """Each unit's mark, as it was noted last."""
+    def marks(self, units: Sequence[str] | None = None) -> Mapping[str, bytes]:
+        """The marks of `units` (or all), as they were noted last."""
+        sql = f"SELECT unit, mark FROM {self._layout.seen}"
+        one = f"{sql} WHERE unit = ?"
         with self._database.read() as db:
-            rows: list[Any] = db.execute(f"SELECT unit, mark FROM {self._layout.seen}").fetchall()
+            rows: list[Any] = (
+                db.execute(sql).fetchall()
+                if units is None
+                else [row for unit in units for row in db.execute(one, (unit,))]
+            )
         return dict(rows)
 
     def under(self, first: KeyPart) -> Mapping[Key, bytes]:
