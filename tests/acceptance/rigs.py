@@ -152,12 +152,21 @@ def _files(folder: Path, fixture: Callable[[str], Any]) -> Rig:
     return Rig("files", str(where), spec, key_of=lambda number: (f"{number}.txt", ""))
 
 
+def _postgres_apart(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    address = fixture("database")
+    open_application("postgres", address).close()
+    store = f"sqlite:{folder / 'vectors.db'}"
+    spec = BindingSpec(NAME, address, "docs", "{body}", store=store)
+    return Rig("postgres", address, spec)
+
+
 RIGS: dict[str, Make] = {
     "sqlite": _sqlite,
     "sqlite-apart": _sqlite_apart,
     "sqlite-view": _sqlite_view,
     "sqlite-query": _sqlite_query,
     "files": _files,
+    "postgres-sqlite": _postgres_apart,
 }
 
 SCANNED: Sequence[str] = ("sqlite-view", "sqlite-query", "files")
