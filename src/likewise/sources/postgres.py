@@ -134,10 +134,14 @@ class PostgresSource:
     def captured(self, *, limit: int) -> Iterator[Captured]:
         """Lend the oldest statements' keys, about `limit`; off the outbox when the block ends well.
 
-        They are locked meanwhile: other workers are lent the next ones.
+        One worker is lent something at a time, or the place could not say where things stand.
         """
         with self._database.write() as db:
             place = self._place(db)
+            if place is None:
+                # Another worker is at it.
+                yield Captured()
+                return
             found = self._locked(db, limit)
             changes = tuple(change for row in found for change in _expanded(row))
             after = secrets.token_hex(8) if found else place
@@ -331,10 +335,11 @@ class PostgresSource:
                 f"{self.spec.name} was made. Drop the binding and bind again."
             )
 
-    def _place(self, db: Connection) -> str:
+    def _place(self, db: Connection) -> str | None:
+        """The place token, locked for as long as the transaction lasts; None: somebody has it."""
         sql = f"SELECT place FROM {_SOURCE} WHERE name = %s AND generation = %s"
-        found = db.execute(sql, self._id).fetchone()
-        return "" if found is None else str(found[0])
+        found = db.execute(f"{sql} FOR UPDATE SKIP LOCKED", self._id).fetchone()
+        return None if found is None else str(found[0])
 
     def _locked(self, db: Connection, limit: int) -> list[Any]:
         """The oldest rows with about `limit` keys together, which nobody else is lent."""
@@ -343,7 +348,7 @@ class PostgresSource:
         while total < limit:
             sql = (
                 f"SELECT seq, op, extract(epoch FROM at)::float8, o.* FROM {self._names.outbox} o"
-                " WHERE seq > %s ORDER BY seq LIMIT 200 FOR UPDATE SKIP LOCKED"
+                " WHERE seq > %s ORDER BY seq LIMIT 200"
             )
             rows: list[Any] = db.execute(sql, (found[-1][0] if found else 0,)).fetchall()
             for row in rows:

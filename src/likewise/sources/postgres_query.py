@@ -12,8 +12,9 @@ from likewise.base.keys import key_text
 from likewise.base.names import nearest
 from likewise.base.types import Captured, Difference, Key, Row, Shape
 from likewise.sources.difference import differences
-from likewise.sources.postgres_rows import Reading, key_from, key_shown, read
+from likewise.sources.postgres_rows import Reading, key_shown, read
 from likewise.sql.postgres import Database, quoted
+from likewise.sql.postgres_keys import key_from
 from likewise.sql.postgres_schema import Column, read_relation, require_rights
 from likewise.text.template import Template
 
@@ -82,7 +83,7 @@ class PostgresQuery:
             with db.cursor(name="likewise_scan") as cursor:
                 cursor.itersize = _FETCHED
                 cursor.execute(sql + self._named(reading), ())
-                present = [(key_from(row[:-1]), bytes(row[-1])) for row in cursor]
+                present = [(key_from(row[:-1], reading.kinds), bytes(row[-1])) for row in cursor]
         yield from differences(present, seen.marks())
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Row]:

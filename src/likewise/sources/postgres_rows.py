@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.types import Key, Row
 from likewise.sql.postgres import quoted
+from likewise.sql.postgres_keys import arrays, back, given, key_from, one
 from likewise.sql.postgres_schema import PLAIN_VALUES
 from likewise.text.canon import canonical, fingerprint
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from likewise.sql.postgres import Connection
     from likewise.sql.postgres_schema import Column
     from likewise.text.template import Template
-
-ARRAYS = {"int": "bigint[]", "text": "text[]", "bytes": "bytea[]"}
-"""In what arrays keys of a kind are carried; others as `text[]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +53,8 @@ class Reading:
         names = [*(c.name for c in self.key), *self.watched, *(c.name for c in self.others)]
         named = dict(zip(names, values, strict=False))
         text = canonical(template.render(named))
-        key = key_from(values[: len(self.key)])
+        key = key_from(values[: len(self.key)], self.kinds)
         return Row(key, text, named, fingerprint(text), mark=mark)
-
-
-def key_from(values: Sequence[Any]) -> Key:
-    """A key as the driver gave its parts."""
-    return tuple(bytes(v) if isinstance(v, (bytes, memoryview)) else v for v in values)
 
 
 def key_shown(column: Column, prefix: str) -> str:
@@ -76,25 +69,6 @@ def value_shown(column: Column, prefix: str, *, blobs: bool = True) -> str:
     if column.type == "bytea" and not blobs:
         return f"NULL AS {quoted(column.name)}"
     return name if column.type in PLAIN_VALUES else f"{name}::text"
-
-
-def given(kinds: Sequence[str]) -> str:
-    """Keys as parameters: `unnest(%s::bigint[], …) AS k(k1, …)`; see `arrays`."""
-    marks = ", ".join(f"%s::{ARRAYS.get(kind, 'text[]')}" for kind in kinds)
-    names = ", ".join(f"k{number}" for number in range(1, len(kinds) + 1))
-    return f"unnest({marks}) AS k({names})"
-
-
-def arrays(keys: Sequence[Key], width: int) -> list[list[Any]]:
-    """The parameters of `given`: an array a column."""
-    return [[key[place] for key in keys] for place in range(width)]
-
-
-def back(kind: str, expression: str) -> str:
-    """A carried part as the key column's own type."""
-    if kind.startswith("cast:"):
-        return f"{expression}::{kind.removeprefix('cast:').replace('%', '%%')}"
-    return expression
 
 
 def read(
@@ -112,20 +86,16 @@ def read(
         f"SELECT {reading.selected(wide=True)}{extra} FROM {given(kinds)}"
         f" JOIN {reading.relation} AS t ON {joined}"
     )
-    yield from db.execute(sql, arrays(keys, len(kinds)))
+    yield from db.execute(sql, arrays(keys, kinds))
 
 
 def page(db: Connection, reading: Reading, after: Key | None, size: int) -> list[Sequence[Any]]:
     """The next rows in key order, at most `size`."""
     names = ", ".join(f"t.{quoted(column.name)}" for column in reading.key)
-    marks = ", ".join(back(kind, f"%s::{_one(kind)}") for kind in reading.kinds)
+    marks = ", ".join(back(kind, f"%s::{one(kind)}") for kind in reading.kinds)
     where = "" if after is None else f" WHERE ({names}) > ({marks})"
     sql = (
         f"SELECT {reading.selected(wide=False)} FROM {reading.relation} AS t{where}"
         f" ORDER BY {names} LIMIT {size}"
     )
     return list(db.execute(sql, after or ()))
-
-
-def _one(kind: str) -> str:
-    return ARRAYS.get(kind, "text[]").removesuffix("[]")

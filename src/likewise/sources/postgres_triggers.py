@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likewise.sources.postgres_rows import ARRAYS, key_shown
+from likewise.sources.postgres_rows import key_shown
 from likewise.sql.postgres import SCHEMA, literal, ours, quoted
+from likewise.sql.postgres_keys import ARRAYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
