@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.rigs import RIGS, Rig
-from tests.postgres_kit import database as database
-from tests.postgres_kit import postgres as postgres
 
 
 @pytest.fixture(params=RIGS)
