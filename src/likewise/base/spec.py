@@ -16,7 +16,7 @@ DEFAULT_CHUNK = "tokens:128/16"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_NAME = 63
 LONGEST_SERVER_NAME = 40
-"""In a Postgres store: its identifiers have 63 bytes, and suffixes follow."""
+"""In Postgres: its identifiers have 63 bytes, and suffixes follow."""
 SOURCES = ("sqlite", "postgresql", "duckdb", "files")
 FILE_KEY = ("path", "item")
 """What names a row of a folder: a file's path, and the row's name within it ("" for a document)."""
@@ -80,7 +80,8 @@ class BindingSpec:
                 "such as sqlite:likewise.db",
                 param="store",
             )
-        if scheme_of(self.store_address) == "postgresql" and len(self.name) > LONGEST_SERVER_NAME:
+        schemes = {scheme_of(self.source), scheme_of(self.store_address)}
+        if "postgresql" in schemes and len(self.name) > LONGEST_SERVER_NAME:
             raise SettingsError(
                 f"binding name {self.name!r}: up to {LONGEST_SERVER_NAME} letters in Postgres",
                 param="name",

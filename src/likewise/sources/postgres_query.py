@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -77,13 +78,13 @@ class PostgresQuery:
         """
         with self._database.read() as db:
             reading = self._reading(db)
-            self._require_unique(db, reading)
             shown = ", ".join(key_shown(column, "t") for column in reading.key)
             sql = f"SELECT {shown}, {reading.digest()} FROM {reading.relation} AS t"
             with db.cursor(name="likewise_scan") as cursor:
                 cursor.itersize = _FETCHED
                 cursor.execute(sql + self._named(reading), ())
                 present = [(key_from(row[:-1], reading.kinds), bytes(row[-1])) for row in cursor]
+        self._refuse(reading, [k for k, n in Counter(key for key, _ in present).items() if n > 1])
         yield from differences(present, seen.marks())
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Row]:
@@ -157,7 +158,7 @@ class PostgresQuery:
         else:
             found = read_relation(db, self.spec.table)
             require_rights(db, found, triggers=False)
-            relation, columns, key = found.name, found.columns, found.key(self.spec.key)
+            relation, columns, key = found.sql, found.columns, found.key(self.spec.key)
         watched = {name: self._column(columns, name) for name in self._template.columns}
         used = {column.name for column in (*key, *watched.values())}
         others = tuple(column for column in columns if column.name not in used)
@@ -168,7 +169,7 @@ class PostgresQuery:
         described = [(c.name, c.type_code) for c in cursor.description or ()]
         types: dict[int, str] = dict(
             db.execute(
-                "SELECT t, format_type(t, NULL) FROM unnest(%s::oid[]) AS t",
+                "SELECT t, format_type(t, -1) FROM unnest(%s::oid[]) AS t",
                 ([code for _, code in described],),
             ).fetchall()
         )
@@ -201,8 +202,11 @@ class PostgresQuery:
             f" GROUP BY {places} HAVING count(*) > 1 LIMIT {_SHOWN}",
             (),
         ).fetchall()
+        self._refuse(reading, twice)
+
+    def _refuse(self, reading: Reading, twice: Sequence[Sequence[Any]]) -> None:
         if twice:
-            examples = "; ".join("/".join(map(repr, row)) for row in twice)
+            examples = "; ".join("/".join(map(repr, row)) for row in twice[:_SHOWN])
             names = ", ".join(column.name for column in reading.key)
             raise NoKey(
                 f"{self.spec.table or 'the query'} has several rows with the same {names}: "

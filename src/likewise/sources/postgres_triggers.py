@@ -1,7 +1,7 @@
 """The triggers that write into the outbox: pure SQL from a table's shape.
 
 A statement's keys become one row with an array a key column, so that a bulk insert pays for one row
-more and not for as many again. What each part is for is in docs/postgres.md.
+more and not for as many again. What each part is for is in docs/postgres-source.md.
 """
 
 from __future__ import annotations
@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likewise.sources.postgres_rows import key_shown
-from likewise.sql.postgres import SCHEMA, literal, ours, quoted
+from likewise.sql.postgres import SCHEMA, STABLE_TEXT, literal, ours, quoted
 from likewise.sql.postgres_keys import ARRAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from likewise.sources.postgres_rows import Reading
-    from likewise.sql.postgres_schema import Column
+    from likewise.sql.postgres_schema import Column, Relation
 
-# One value has one text, whatever the session of the one who writes has set.
-_SETTINGS = (
-    "SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' SET IntervalStyle ="
-    " 'postgres' SET TimeZone = 'UTC' SET extra_float_digits = 1 SET bytea_output = 'hex'"
-)
 PIECE = 50_000
 """Keys in one row of the outbox."""
 _COMPARED_AS_THEY_ARE = frozenset(
@@ -32,6 +27,7 @@ _COMPARED_AS_THEY_ARE = frozenset(
         *("uuid", "timestamp with time zone", "timestamp without time zone"),
     )
 )
+_SAME_TEXT_ANYWHERE = frozenset(("uuid", "numeric", "bpchar", "boolean", "json", "jsonb", "name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +59,7 @@ class Names:
 
 def outbox_table(names: Names, kinds: Sequence[str]) -> str:
     """The statement that makes the outbox."""
-    keys = "".join(
-        f", k{number} {ARRAYS.get(kind, 'text[]')}" for number, kind in enumerate(kinds, start=1)
-    )
+    keys = "".join(f", k{number} {_array(kind)}" for number, kind in enumerate(kinds, start=1))
     return (
         f"CREATE TABLE IF NOT EXISTS {names.outbox} (seq bigint GENERATED ALWAYS AS IDENTITY"
         f" PRIMARY KEY, op text NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp(){keys})"
@@ -75,91 +69,157 @@ def outbox_table(names: Names, kinds: Sequence[str]) -> str:
 
 def function(names: Names, reading: Reading, *, by_row: bool, notify: bool) -> str:
     """The statement that makes the trigger function."""
-    body = _by_row(names, reading) if by_row else _by_statement(names, reading)
-    told = f" PERFORM pg_notify('{SCHEMA}', {literal(names.of(''))});" if notify else ""
-    text = f"BEGIN {body}{told} RETURN NULL; END"
+    told = f"IF likewise_wrote THEN PERFORM pg_notify('{SCHEMA}', '{names.of('')}'); END IF;"
+    end = f"{told if notify else ''} RETURN NULL;"
+    text = _by_row(names, reading, end) if by_row else _by_statement(names, reading, end)
     return (
-        f"CREATE OR REPLACE FUNCTION {names.function}() RETURNS trigger LANGUAGE plpgsql"
-        f" SECURITY DEFINER {_SETTINGS} AS {literal(text)}"
+        f"CREATE FUNCTION {names.function}() RETURNS trigger LANGUAGE plpgsql"
+        f" SECURITY DEFINER SET search_path = pg_catalog, pg_temp{_settings(reading)}"
+        # Identifiers in the text have their % doubled already.
+        f" AS {literal(text.replace('%%', '%'))}"
     )
 
 
-def triggers(names: Names, relation: str, partitions: Sequence[str], *, by_row: bool) -> list[str]:
+def triggers(names: Names, relation: Relation) -> list[str]:
     """The statements that make the triggers; they also fire where replication applies changes."""
     call = f"EXECUTE FUNCTION {names.function}()"
+    table = relation.sql
     made: list[tuple[str, str, str]] = []
-    if by_row:
-        made.append(
-            (
-                names.trigger("r"),
-                relation,
-                f"INSERT OR UPDATE OR DELETE ON {relation} FOR EACH ROW {call}",
-            )
-        )
+    if relation.is_by_row:
+        text = f"INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW {call}"
+        made.append((names.trigger("r"), table, text))
     else:
         for event, verb, tables in (
             ("i", "INSERT", "NEW TABLE AS n"),
             ("u", "UPDATE", "OLD TABLE AS o NEW TABLE AS n"),
             ("d", "DELETE", "OLD TABLE AS o"),
         ):
-            text = f"{verb} ON {relation} REFERENCING {tables} FOR EACH STATEMENT {call}"
-            made.append((names.trigger(event), relation, text))
-    for each in (relation, *partitions):
+            text = f"{verb} ON {table} REFERENCING {tables} FOR EACH STATEMENT {call}"
+            made.append((names.trigger(event), table, text))
+    for each in (table, *(part.replace("%", "%%") for part in relation.partitions)):
         made.append((names.trigger("t"), each, f"TRUNCATE ON {each} FOR EACH STATEMENT {call}"))
     statements = []
-    for name, table, text in made:
-        statements.append(f"DROP TRIGGER IF EXISTS {quoted(name)} ON {table}")
+    for name, on, text in made:
         statements.append(f"CREATE TRIGGER {quoted(name)} AFTER {text}")
-        statements.append(f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {quoted(name)}")
+        # Only the owner may say it; see `Relation.unguarded`.
+        if relation.is_ours:
+            statements.append(f"ALTER TABLE {on} ENABLE ALWAYS TRIGGER {quoted(name)}")
     return statements
 
 
-def _by_statement(names: Names, reading: Reading) -> str:
+def _array(kind: str) -> str:
+    return ARRAYS.get(kind, "text[]")
+
+
+def _settings(reading: Reading) -> str:
+    """One value has one text, whatever the session of the one who writes has set.
+
+    Each costs a little at every call, so there are none where no text depends on them.
+    """
+    shown = [column for column in reading.key if column.kind.startswith("cast:")]
+    shown += [c for c in _watched(reading) if c.type not in _COMPARED_AS_THEY_ARE]
+    if all(column.type in _SAME_TEXT_ANYWHERE for column in shown):
+        return ""
+    return "".join(f" SET {each}" for each in STABLE_TEXT)
+
+
+def _guarded(names: Names, probe: str, end: str) -> str:
+    """`probe`, and what is done when it fails: the application's statement must not.
+
+    It fails when a column was dropped, renamed or given another type: the worker will say so.
+    Nothing is written in the block, as that would use up a transaction number each time.
+    """
+    there = literal(names.outbox)
+    return (
+        f" BEGIN {probe} EXCEPTION WHEN syntax_error_or_access_rule_violation OR data_exception"
+        f" THEN IF to_regclass({there}) IS NOT NULL THEN {_all(names)} END IF; {end} END;"
+    )
+
+
+def _all(names: Names) -> str:
+    return f"INSERT INTO {names.outbox} (op) VALUES ('all'); likewise_wrote := true;"
+
+
+def _by_statement(names: Names, reading: Reading, end: str) -> str:
     keys = [f"k{number}" for number in range(1, len(reading.key) + 1)]
     shown = ", ".join(
         f"{key_shown(column, 't')} AS {key}" for column, key in zip(reading.key, keys, strict=True)
     )
-    compared = "".join(f", {_compared(c)} AS w{at}" for at, c in enumerate(_watched(reading)))
+    compared = [f"{_compared(c)} AS w{at}" for at, c in enumerate(_watched(reading))]
 
     def put(op: str, rows: str) -> str:
         gathered = ", ".join(f"array_agg({key})" for key in keys)
         return (
             f"INSERT INTO {names.outbox} (op, {', '.join(keys)}) SELECT '{op}', {gathered} FROM"
             f" (SELECT s.*, (row_number() OVER () - 1) / {PIECE} AS piece FROM ({rows}) s) p"
-            " GROUP BY piece;"
+            " GROUP BY piece; likewise_wrote := likewise_wrote OR FOUND;"
         )
 
-    new, old = (f"SELECT {shown}{compared} FROM {side} t" for side in "no")
+    new, old = (f"SELECT {', '.join([shown, *compared])} FROM {side} t" for side in "no")
     changed = f"SELECT {', '.join(keys)} FROM ({new} EXCEPT ALL {old}) x"
     left = f"SELECT {shown} FROM o t EXCEPT SELECT {shown} FROM n t"
+
+    def probe(side: str) -> str:
+        fitting = [
+            f"array_agg(s.{key}) || (SELECT b.{key} FROM {names.outbox} b LIMIT 0)" for key in keys
+        ]
+        there = [f"count(s.w{at})" for at in range(len(compared))]
+        return f"PERFORM {', '.join(fitting + there)} FROM ({side} LIMIT 0) s;"
+
+    probes = f"IF TG_OP = 'DELETE' THEN {probe(old)} ELSE {probe(new)} END IF;"
     return (
-        f"IF TG_OP = 'INSERT' THEN {put('upsert', f'SELECT {shown} FROM n t')}"
+        "DECLARE likewise_wrote boolean := false; BEGIN"
+        f" IF TG_OP = 'TRUNCATE' THEN {_all(names)} {end} END IF;"
+        f"{_guarded(names, probes, end)}"
+        f" IF TG_OP = 'INSERT' THEN {put('upsert', f'SELECT {shown} FROM n t')}"
         f" ELSIF TG_OP = 'DELETE' THEN {put('delete', f'SELECT {shown} FROM o t')}"
-        f" ELSIF TG_OP = 'UPDATE' THEN {put('delete', left)} {put('upsert', changed)}"
-        f" ELSE INSERT INTO {names.outbox} (op) VALUES ('all'); END IF;"
+        f" ELSE {put('delete', left)} {put('upsert', changed)} END IF; {end} END"
     )
 
 
-def _by_row(names: Names, reading: Reading) -> str:
-    keys = ", ".join(f"k{number}" for number in range(1, len(reading.key) + 1))
+def _by_row(names: Names, reading: Reading, end: str) -> str:
+    numbers = range(1, len(reading.key) + 1)
+    keys = ", ".join(f"k{number}" for number in numbers)
 
-    def put(op: str, side: str) -> str:
-        values = ", ".join(f"ARRAY[{key_shown(column, side)}]" for column in reading.key)
-        return f"INSERT INTO {names.outbox} (op, {keys}) VALUES ('{op}', {values});"
+    def declared() -> Iterator[str]:
+        for number, kind in enumerate(reading.kinds, start=1):
+            yield f"likewise_n{number} {_array(kind)}; likewise_o{number} {_array(kind)};"
+
+    def taken(variable: str, side: str) -> str:
+        return " ".join(
+            f"{variable}{number} := ARRAY[{key_shown(column, side)}];"
+            for number, column in enumerate(reading.key, start=1)
+        )
 
     def differ(columns: Sequence[Column]) -> str:
         old = ", ".join(_compared(column, "OLD") for column in columns)
         new = ", ".join(_compared(column, "NEW") for column in columns)
         return f"ROW({old}) IS DISTINCT FROM ROW({new})"
 
-    moved = differ(reading.key)
-    changed = differ((*reading.key, *_watched(reading)))
+    def put(op: str, variable: str) -> str:
+        values = ", ".join(f"{variable}{number}" for number in numbers)
+        return (
+            f"INSERT INTO {names.outbox} (op, {keys}) VALUES ('{op}', {values});"
+            " likewise_wrote := true;"
+        )
+
+    moved = " OR ".join(f"likewise_n{n} IS DISTINCT FROM likewise_o{n}" for n in numbers)
+    watched = _watched(reading)
+    changed = f"likewise_moved OR {differ(watched)}" if watched else "likewise_moved"
+    probe = (
+        f"IF TG_OP <> 'DELETE' THEN {taken('likewise_n', 'NEW')} END IF;"
+        f" IF TG_OP <> 'INSERT' THEN {taken('likewise_o', 'OLD')} END IF;"
+        f" IF TG_OP = 'UPDATE' THEN likewise_moved := {moved}; likewise_changed := {changed};"
+        " END IF;"
+    )
     return (
-        f"IF TG_OP = 'INSERT' THEN {put('upsert', 'NEW')}"
-        f" ELSIF TG_OP = 'DELETE' THEN {put('delete', 'OLD')}"
-        f" ELSIF TG_OP = 'UPDATE' THEN IF {moved} THEN {put('delete', 'OLD')} END IF;"
-        f" IF {changed} THEN {put('upsert', 'NEW')} END IF;"
-        f" ELSE INSERT INTO {names.outbox} (op) VALUES ('all'); END IF;"
+        f"DECLARE {' '.join(declared())} likewise_wrote boolean := false;"
+        " likewise_moved boolean := false; likewise_changed boolean := true; BEGIN"
+        f" IF TG_OP = 'TRUNCATE' THEN {_all(names)} {end} END IF;"
+        f"{_guarded(names, probe, end)}"
+        f" IF TG_OP = 'DELETE' OR likewise_moved THEN {put('delete', 'likewise_o')} END IF;"
+        f" IF TG_OP <> 'DELETE' AND likewise_changed THEN {put('upsert', 'likewise_n')} END IF;"
+        f" {end} END"
     )
 
 
@@ -175,4 +235,7 @@ def _watched(reading: Reading) -> list[Column]:
 
 def _compared(column: Column, prefix: str = "t") -> str:
     name = f"{prefix}.{quoted(column.name)}"
+    if not column.collation_is_exact:
+        # Such a collation calls 'a' and 'A' equal.
+        return f'{name}::text COLLATE "C"'
     return name if column.type in _COMPARED_AS_THEY_ARE else f"{name}::text"

@@ -39,11 +39,28 @@ LEAST_PGVECTOR = (0, 8, 4)
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 5
 _KEPT_IDLE = 8
-# Whatever the server's defaults: one value has one text, and nobody waits for us for long.
-_SETTINGS = (
-    "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';"
-    " SET TimeZone = 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex';"
-    f" SET lock_timeout = '{LOCK_SECONDS}s'; SET idle_in_transaction_session_timeout = '120s'"
+LEAST_SERVER = 160_000
+STABLE_TEXT = (
+    "DateStyle = 'ISO, YMD'",
+    "IntervalStyle = 'postgres'",
+    "TimeZone = 'UTC'",
+    "extra_float_digits = 1",
+    "bytea_output = 'hex'",
+    "lc_monetary = 'C'",
+)
+"""Settings with which one value has one text, whatever the server's defaults are."""
+_SETTINGS = "; ".join(
+    f"SET {each}"
+    for each in (
+        *STABLE_TEXT,
+        "client_encoding = 'UTF8'",
+        "standard_conforming_strings = on",
+        # A policy's hidden rows would look deleted: better an error.
+        "row_security = off",
+        # Nobody waits for us for long.
+        f"lock_timeout = '{LOCK_SECONDS}s'",
+        "idle_in_transaction_session_timeout = '120s'",
+    )
 )
 
 # By SQLSTATE, the longest prefix that fits (https://www.postgresql.org/docs/18/errcodes-appendix).
@@ -106,6 +123,7 @@ def connect(address: str) -> Connection:
         MissingExtra: psycopg isn't installed.
         DatabaseUnavailable: the server can't be reached.
         DatabaseMissing: it has no such database.
+        DatabaseError: the server is too old.
     """
     if _absent is not None:
         raise MissingExtra("Postgres needs psycopg: pip install 'likewise[postgres]'") from _absent
@@ -119,11 +137,21 @@ def connect(address: str) -> Connection:
             prepare_threshold=None,
         )
         try:
+            _require_server(made, address)
             made.execute(_SETTINGS)
         except BaseException:
             made.close()
             raise
         return made
+
+
+def _require_server(db: Connection, address: str) -> None:
+    version = db.info.server_version
+    if version < LEAST_SERVER:
+        raise DatabaseError(
+            f"{without_password(address)}: Postgres {version // 10_000} is too old; at least "
+            f"{LEAST_SERVER // 10_000} is needed"
+        )
 
 
 class Database:
@@ -192,7 +220,8 @@ class Database:
 
     def _give_back(self, db: Connection) -> None:
         with self._lock:
-            keep = not (self._closed or db.closed or db.broken) and len(self._idle) < _KEPT_IDLE
+            is_well = db.info.transaction_status == _psycopg.pq.TransactionStatus.IDLE
+            keep = is_well and not self._closed and len(self._idle) < _KEPT_IDLE
             if keep:
                 self._idle.append(db)
         if not keep:
@@ -232,27 +261,45 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''").replace("%", "%%") + "'"
 
 
-def make_schema(db: Connection, address: str) -> None:
-    """Make the schema that all our objects lie in.
+def require_schema(db: Connection, address: str) -> bool:
+    """Whether the schema that all our objects lie in is there; if not, that it can be made.
 
     Raises:
-        DatabaseReadOnly: this role may not; the message has the statement that mends it.
+        DatabaseReadOnly: this role may not write in it or make it; the message has the statement
+            that mends it.
     """
-    there = db.execute("SELECT to_regnamespace(%s)::oid", (SCHEMA,)).fetchone()
-    if there is not None and there[0] is not None:
-        return
     row = db.execute(
-        "SELECT current_user, current_database(),"
-        " has_database_privilege(current_database(), 'CREATE')"
+        "SELECT current_user, current_database(), to_regnamespace(%s) IS NOT NULL,"
+        " CASE WHEN to_regnamespace(%s) IS NULL"
+        " THEN has_database_privilege(current_database(), 'CREATE')"
+        " ELSE has_schema_privilege(%s, 'CREATE') AND has_schema_privilege(%s, 'USAGE') END",
+        (SCHEMA, SCHEMA, SCHEMA, SCHEMA),
     ).fetchone()
-    user, database, may = row or ("?", "?", True)
-    if not may:
+    user, database, is_there, may = row or ("?", "?", True, True)
+    if may:
+        return bool(is_there)
+    shown = without_password(address)
+    if is_there:
         raise DatabaseReadOnly(
-            f"{without_password(address)}: role {user} may not make the schema {SCHEMA}; let the "
-            f'owner run: GRANT CREATE ON DATABASE "{database}" TO "{user}"; or: CREATE SCHEMA '
-            f'{SCHEMA} AUTHORIZATION "{user}";'
+            f"{shown}: role {user} may not make tables in the schema {SCHEMA}; let its owner run: "
+            f'GRANT USAGE, CREATE ON SCHEMA {SCHEMA} TO "{user}";'
         )
-    db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    raise DatabaseReadOnly(
+        f"{shown}: role {user} may not make the schema {SCHEMA}; let the owner run: GRANT CREATE "
+        f'ON DATABASE "{database}" TO "{user}"; or: CREATE SCHEMA {SCHEMA} AUTHORIZATION "{user}";'
+    )
+
+
+def make_schema(db: Connection, address: str) -> None:
+    """Make the schema that all our objects lie in; until the transaction ends nobody else does.
+
+    Raises:
+        DatabaseReadOnly: see `require_schema`.
+    """
+    # Even IF NOT EXISTS fails when two do it at once.
+    db.execute("SELECT pg_advisory_xact_lock(hashtext('likewise.schema'))")
+    if not require_schema(db, address):
+        db.execute(f"CREATE SCHEMA {SCHEMA}")
 
 
 def drop_schema_if_empty(db: Connection) -> None:

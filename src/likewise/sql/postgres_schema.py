@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from likewise.base.errors import DatabaseReadOnly, NoKey, SchemaDrift
 from likewise.base.names import nearest
-from likewise.sql.postgres import quoted
 
 if TYPE_CHECKING:
     from likewise.sql.postgres import Connection
@@ -33,7 +32,7 @@ class Column:
     number: int
     name: str
     type: str
-    """As `format_type` writes it, without a length."""
+    """As `format_type` writes it, without a length; it can be cast to, and cuts nothing."""
     is_not_null: bool
     is_virtual: bool = False
     """Computed when read."""
@@ -63,6 +62,29 @@ class Relation:
     replication applies changes to it."""
     partitions: tuple[str, ...] = ()
     """Tables below it in which rows lie, qualified and quoted."""
+    is_ours: bool = True
+    """Whether this role owns it, or is a member of the one that does."""
+    is_unlogged: bool = False
+    has_heirs: bool = False
+    """Whether other tables inherit from it: their rows are its rows, and keep no key with it."""
+
+    @property
+    def sql(self) -> str:
+        """Its name in a statement that is given parameters."""
+        return self.name.replace("%", "%%")
+
+    @property
+    def unguarded(self) -> tuple[str, ...]:
+        """In words: what triggers of ours don't see."""
+        found = []
+        if not self.is_ours:
+            found.append(
+                "rows that logical replication or session_replication_role = replica writes: only "
+                f"the owner of {self.name} can ENABLE ALWAYS a trigger"
+            )
+        if self.is_unlogged:
+            found.append(f"{self.name} is UNLOGGED: a crash of the server empties it")
+        return tuple(found)
 
     def column(self, name: str) -> Column:
         """The column of that name, else of that name in lower case.
@@ -109,16 +131,24 @@ class Relation:
         else:
             chosen = tuple(self.column(name) for name in self.uniques[0])
         for column in chosen:
-            if not column.collation_is_exact:
-                raise NoKey(
-                    f"key column {column.name} of {self.name} has a collation that calls different "
-                    "texts equal; name another key"
-                )
+            self._require_exact(column)
         return chosen
+
+    def _require_exact(self, column: Column) -> None:
+        if not column.collation_is_exact:
+            raise NoKey(
+                f"key column {column.name} of {self.name} has a collation that calls different "
+                "texts equal; name another key"
+            )
+        if column.type.startswith("reg"):
+            raise NoKey(
+                f"key column {column.name} of {self.name} is a {column.type}, whose text depends "
+                "on who reads it; name another key"
+            )
 
 
 _COLUMNS = """
-SELECT a.attnum, a.attname, format_type(a.atttypid, NULL), a.attnotnull,
+SELECT a.attnum, a.attname, format_type(a.atttypid, -1), a.attnotnull,
        a.attgenerated = 'v', coalesce(c.collisdeterministic, true)
 FROM pg_attribute a LEFT JOIN pg_collation c ON c.oid = a.attcollation
 WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
@@ -140,7 +170,9 @@ SELECT c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind::text,
        c.relkind = 'p' OR c.relispartition
        OR EXISTS (SELECT FROM pg_subscription_rel s WHERE s.srrelid = c.oid),
        array(SELECT t.relid::regclass::text FROM pg_partition_tree(c.oid) t
-             WHERE c.relkind = 'p' AND t.level > 0 ORDER BY 1)
+             WHERE c.relkind = 'p' AND t.level > 0 ORDER BY 1),
+       pg_has_role(c.relowner, 'USAGE'), c.relpersistence = 'u',
+       c.relkind <> 'p' AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = %s
 """
 
@@ -164,9 +196,9 @@ def read_relation(db: Connection, name: str, *, was: int | None = None) -> Relat
         raise SchemaDrift(f"there is no table {name!r}")
     columns = tuple(Column(*row) for row in db.execute(_COLUMNS, (oid,)))
     uniques = tuple(tuple(row[0]) for row in db.execute(_UNIQUES, (oid,)))
-    oid, qualified, kind, is_by_row, partitions = found
+    oid, qualified, kind, is_by_row, partitions, *traits = found
     return Relation(
-        int(oid), str(qualified), str(kind), columns, uniques, bool(is_by_row), tuple(partitions)
+        oid, qualified, kind, columns, uniques, is_by_row, tuple(partitions), *map(bool, traits)
     )
 
 
@@ -216,31 +248,34 @@ def require_rights(db: Connection, relation: Relation, *, triggers: bool) -> Non
 
     Raises:
         DatabaseReadOnly: a grant is missing; the message has the statement that gives it.
-        NoKey: row-level security would hide rows from this role, which would look deleted.
+        NoKey: rows are hidden from this role, or are those of tables that inherit.
     """
-    row = db.execute(
-        "SELECT current_user, has_table_privilege(%s::oid, 'SELECT'),"
-        " has_table_privilege(%s::oid, 'TRIGGER'), row_security_active(%s::oid)",
-        (relation.oid, relation.oid, relation.oid),
-    ).fetchone()
-    user, may_read, may_trigger, is_hidden = row or ("?", True, True, False)
-    missing = [
-        grant
-        for grant, has in (("SELECT", may_read), ("TRIGGER", may_trigger or not triggers))
-        if not has
-    ]
-    if missing:
-        raise DatabaseReadOnly(
-            f"role {user} lacks {' and '.join(missing)} on {relation.name}; let its owner run: "
-            f'GRANT {", ".join(missing)} ON {relation.name} TO "{user}";'
+    if relation.has_heirs and triggers:
+        raise NoKey(
+            f"other tables inherit from {relation.name}: their rows show in it, its key doesn't "
+            "hold for them, and no trigger of it sees them. Bind each table, or partition it."
         )
-    if is_hidden:
+    wanted = [("SELECT", relation.name)]
+    if triggers:
+        wanted += [("TRIGGER", name) for name in (relation.name, *relation.partitions)]
+    user = ""
+    missing: dict[str, list[str]] = {}
+    for grant, name in wanted:
+        user, has = db.execute(
+            "SELECT current_user, has_table_privilege(%s, %s)", (name, grant)
+        ).fetchone() or ("?", True)
+        if not has:
+            missing.setdefault(name, []).append(grant)
+    if missing:
+        grants = " ".join(
+            f'GRANT {", ".join(each)} ON {name} TO "{user}";' for name, each in missing.items()
+        )
+        raise DatabaseReadOnly(
+            f"role {user} may not follow {relation.name}; let its owner run: {grants}"
+        )
+    hidden = db.execute("SELECT row_security_active(%s::oid)", (relation.oid,)).fetchone()
+    if hidden is not None and hidden[0]:
         raise NoKey(
             f"row-level security of {relation.name} hides rows from role {user}; they would look "
             f'deleted. Let a superuser run: ALTER ROLE "{user}" BYPASSRLS;'
         )
-
-
-def as_text(column: str) -> str:
-    """A column's value as the text that Postgres shows."""
-    return f"{quoted(column)}::text"
