@@ -207,11 +207,11 @@ class PostgresSource:
 
     def _install(self) -> None:
         with self._database.write() as db:
+            require_rights(db, self._look(db).relation, triggers=True)
             self._capture.lock(db, self.spec.source)
             known = self._look(db)
             if self._capture.is_whole(db, known):
                 return  # another worker was quicker
-            require_rights(db, known.relation, triggers=True)
             self._capture.install(db, known)
         self._known = known
         _log.info(fields("triggers installed", binding=self.spec.name, table=known.relation.name))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.errors import SchemaDrift
 from likewise.sources.postgres_triggers import Names, function, outbox_table, triggers
-from likewise.sql.postgres import drop_schema_if_empty, make_schema
+from likewise.sql.postgres import SCHEMA, drop_schema_if_empty, make_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -187,6 +187,11 @@ class Capture:
 
 
 def is_there(db: Connection, name: str) -> bool:
-    """Whether there is a table of that name."""
-    found = db.execute("SELECT to_regclass(%s) IS NOT NULL", (name,)).fetchone()
+    """Whether there is a table of that name in our schema, and this role can see into that."""
+    found = db.execute(
+        "SELECT CASE WHEN to_regnamespace(%s) IS NULL THEN false"
+        " WHEN NOT has_schema_privilege(%s, 'USAGE') THEN false"
+        " ELSE to_regclass(%s) IS NOT NULL END",
+        (SCHEMA, SCHEMA, name),
+    ).fetchone()
     return found is not None and bool(found[0])

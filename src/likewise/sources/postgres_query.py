@@ -152,7 +152,8 @@ class PostgresQuery:
 
     def _reading(self, db: Connection) -> Reading:
         if self.spec.query:
-            relation = f"({self.spec.query.strip().rstrip(';')})".replace("%", "%%")
+            # A line of its own for the parenthesis: the query may end in a comment.
+            relation = f"({self.spec.query.strip().rstrip(';')}\n)".replace("%", "%%")
             columns = self._described(db, relation)
             key = tuple(self._column(columns, name) for name in self.spec.key)
         else:

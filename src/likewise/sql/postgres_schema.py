@@ -206,13 +206,11 @@ def _oid(db: Connection, name: str) -> int | None:
     exact = ".".join(f'"{part}"' for part in name.replace('"', "").split("."))
     whole = '"' + name.replace('"', '""') + '"'
     for each in (name, exact, whole):
-        # A name that isn't one at all is an error inside to_regclass.
-        found = db.execute(
-            "SELECT CASE WHEN pg_input_is_valid(%s, 'regclass') THEN %s::regclass::oid END",
-            (each, each),
-        ).fetchone()
-        if found is not None and found[0] is not None:
-            return int(found[0])
+        # Asked for apart: a name that isn't one at all, or of nothing, is an error to `regclass`.
+        is_one = db.execute("SELECT pg_input_is_valid(%s, 'regclass')", (each,)).fetchone()
+        if is_one is not None and is_one[0]:
+            found = db.execute("SELECT %s::regclass::oid", (each,)).fetchone()
+            return None if found is None else int(found[0])
     return None
 
 
