@@ -934,7 +934,7 @@ def test_views_and_queries_are_compared(app: PgApp, kind: str) -> None:
     now = [0.0]
     refresh = "REFRESH MATERIALIZED VIEW shown" if kind == "materialised" else "SELECT 1"
     with closing(open_postgres(spec)) as source:
-        source._clock = lambda: now[0]  # type: ignore[union-attr]
+        source._clock = lambda: now[0]
         assert source.capture == "scan"
         assert source.resolve().kinds == ("int",)
         assert not source.attach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -93,10 +94,19 @@ ERRORS: dict[str, tuple[type[LikewiseError], str]] = {
 }
 
 
+# A failed login brings no SQLSTATE, only words (English ones, unless the server speaks another).
+_AT_LOGIN = {
+    r'database ".*" does not exist': "3D000",
+    r'authentication failed|no password supplied|no pg_hba\.conf entry|role ".*" does not': "28",
+}
+
+
 def mapped(error: Exception, address: str) -> LikewiseError:
     """Our error for one of psycopg's, naming the database and what to do."""
-    state = getattr(error, "sqlstate", None) or ""
     text = " ".join(str(error).split())
+    state: str = getattr(error, "sqlstate", None) or next(
+        (state for words, state in _AT_LOGIN.items() if re.search(words, text)), ""
+    )
     shown = without_password(address)
     for length in range(len(state), 1, -1):
         if state[:length] in ERRORS:
@@ -303,14 +313,16 @@ def make_schema(db: Connection, address: str) -> None:
 
 
 def drop_schema_if_empty(db: Connection) -> None:
-    """Remove our schema when nothing is left in it."""
-    left = db.execute(
-        "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace(%s))"
-        " OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace(%s))",
-        (SCHEMA, SCHEMA),
+    """Remove our schema when nothing is left in it; one that somebody made for us stays."""
+    done = db.execute(
+        "SELECT pg_has_role(n.nspowner, 'USAGE')"
+        " AND NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = n.oid)"
+        " AND NOT EXISTS (SELECT FROM pg_proc WHERE pronamespace = n.oid)"
+        " FROM pg_namespace n WHERE n.nspname = %s",
+        (SCHEMA,),
     ).fetchone()
-    if left is not None and not left[0]:
-        db.execute(f"DROP SCHEMA IF EXISTS {SCHEMA}")
+    if done is not None and done[0]:
+        db.execute(f"DROP SCHEMA {SCHEMA}")
 
 
 def require_pgvector(db: Connection, address: str) -> None:
