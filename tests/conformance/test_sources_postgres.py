@@ -317,7 +317,7 @@ def test_one_row_a_statement_and_pieces_of_large_ones(app: PgApp, plain: Postgre
     rows = app("SELECT op, cardinality(k1) FROM likewise.docs_outbox ORDER BY seq")
     assert sorted(rows) == [("upsert", 20000), ("upsert", 50000), ("upsert", 50000)]
     first = taken(plain, limit=10)
-    assert len(first) == 50000
+    assert len(first) in (20000, 50000)  # a statement's rows may have any order
     assert sorted(change.key[0] for change in [*first, *taken(plain)]) == [*range(1, 120001)]
 
 
@@ -350,6 +350,17 @@ def test_commits_out_of_order(app: PgApp, source: PostgresSource) -> None:
         app("INSERT INTO docs VALUES (102, 'b', 't', 'b')")
         assert logged(source) == [((102,), "upsert")]
         slow("COMMIT")
+        assert logged(source) == [((1,), "upsert")]
+
+
+def test_a_commit_while_entries_are_lent(app: PgApp, source: PostgresSource) -> None:
+    """Its number is lower than those that are taken off, and it stays."""
+    with closing(PgApp(app.address)) as slow:
+        slow("BEGIN; INSERT INTO docs VALUES (1, 'a', 't', 'b')")
+        app("INSERT INTO docs VALUES (102, 'b', 't', 'b')")
+        with source.captured(limit=9) as captured:
+            assert [change.key for change in captured.changes] == [(102,)]
+            slow("COMMIT")
         assert logged(source) == [((1,), "upsert")]
 
 

@@ -29,7 +29,8 @@ CREATE TABLE IF NOT EXISTS {SOURCE} (name text, generation int, place text NOT N
     signature text, wanted text, relation oid, columns jsonb, kinds text[],
     PRIMARY KEY (name, generation))
 """
-# All that could make what was installed wrong, as the catalogue has it now.
+# All that could make what was installed wrong, as the catalogue has it now. Each partition has its
+# copy of the row trigger, so partitions that come, go or are tampered with show in the triggers.
 _STATE = f"""
 WITH r AS (SELECT * FROM pg_class WHERE oid = %s)
 SELECT s.signature, md5(concat_ws('|', r.oid, r.relname, r.relnamespace, r.relkind,
@@ -40,8 +41,6 @@ SELECT s.signature, md5(concat_ws('|', r.oid, r.relname, r.relnamespace, r.relki
                                  md5(pg_get_triggerdef(g.oid)), md5(p.prosrc), p.proconfig,
                                  p.prosecdef, p.proowner), ',' ORDER BY g.tgrelid, g.tgname)
      FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid WHERE p.oid = to_regproc(%s)::oid),
-    (SELECT string_agg(t.relid::oid::text, ',' ORDER BY t.relid::oid)
-     FROM pg_partition_tree(r.oid) t),
     (SELECT string_agg(concat_ws(' ', i.indexrelid, i.indkey, i.indisvalid), ','
                        ORDER BY i.indexrelid)
      FROM pg_index i WHERE i.indrelid = r.oid AND i.indisunique),
@@ -78,11 +77,6 @@ class Capture:
         self.names = Names(name, generation)
         self.id = (name, generation)
         self._notify = notify
-
-    @property
-    def _function(self) -> str:
-        """As a value."""
-        return self.names.function
 
     def is_whole(self, db: Connection, known: Known) -> bool:
         """Whether all is as it was installed, and as this version would install it."""
@@ -177,7 +171,7 @@ class Capture:
             )
 
     def _state(self, db: Connection, known: Known) -> Any:
-        return db.execute(_STATE, (known.relation.oid, self._function, *self.id)).fetchone()
+        return db.execute(_STATE, (known.relation.oid, self.names.function, *self.id)).fetchone()
 
     def _wanted(self, known: Known) -> str:
         by_row = known.relation.is_by_row
