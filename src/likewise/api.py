@@ -338,9 +338,18 @@ class Binding:
             self._models.close()
 
     def _wait_for(self, record: BindingRecord) -> None:
-        """Until searches are answered by that generation, or something is in the way."""
+        """Until searches are answered by that generation.
+
+        Raises:
+            BindingError: something is in the way; it is cut over all the same.
+        """
         deadline = monotonic() + _SWITCH_S
-        while self._live.record.generation != record.generation and monotonic() < deadline:
+        while self._live.record.generation != record.generation:
+            if monotonic() > deadline:
+                raise BindingError(
+                    f"binding {self.name}: generation {record.generation} is the current one and "
+                    f"doesn't answer here yet; in the way: {self._live.trouble or 'nothing known'}"
+                )
             self._closed.wait(_POLL_S)
 
     def _is_in_step(self) -> bool:

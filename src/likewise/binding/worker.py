@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from likewise.base.protocols import Embedder, Splitter
     from likewise.base.types import Action
 
+_TELL_SECONDS = 0.2
 _log = logger("binding.worker")
 
 
@@ -182,6 +183,7 @@ class Worker:
         """
         stop = stop or threading.Event()
         delay, went_well = self.options.first_delay, self._clock()
+        told = went_well - _TELL_SECONDS
         while not stop.is_set():
             try:
                 worked = self.step()
@@ -194,8 +196,10 @@ class Worker:
                 worked = 0
                 stop.wait(delay)
                 delay = min(2 * delay, self.options.longest_delay)
-            if progress is not None:
+            if progress is not None and (not worked or self._clock() - told >= _TELL_SECONDS):
+                # Counting a large table takes longer than embedding a batch of it.
                 progress(status(self._source, self._table))
+                told = self._clock()
             if not worked:
                 if self._table.is_paused():
                     break

@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import monotonic
-from likewise.base.errors import BindingNotFound, LikewiseError
+from likewise.base.errors import BindingNotFound, InputError, LikewiseError
 from likewise.base.log import fields, logger
 from likewise.server.databases import clean_up
 from likewise.server.generations import (
@@ -78,7 +78,11 @@ class LiveBinding:
         self._to_come: tuple[LiveGeneration, int] | None = None
         self.gone: BindingNotFound | None = None
         """Set once the database no longer has the binding."""
-        self._serving = LiveGeneration(record, models, is_searchable=is_searchable)
+        try:
+            self._serving = LiveGeneration(record, models, is_searchable=is_searchable)
+        except BaseException:
+            self._bindings.close()
+            raise
         self._live = {self._serving.id: self._serving}
         try:
             self._serving.prepare()
@@ -176,6 +180,8 @@ class LiveBinding:
             except Stopped:
                 if self._stopping.is_set():
                     raise BindingNotFound(f"binding {self.name} is served no more") from None
+            except InputError:
+                raise
             except LikewiseError:
                 # It may have been cut over and finished in the moment before.
                 if not self._is_replaced(serving):
@@ -221,9 +227,13 @@ class LiveBinding:
                     _log.error(fields("binding gone", binding=self.name, error=gone))
                     self._leave_nothing()
                 self.gone, wait_s = gone, RETRY_S
-            except LikewiseError as failed:
+            except Exception as failed:  # noqa: BLE001 - whatever it is, it must not end the loop
                 if str(failed) != self._looking_error:
-                    _log.warning(fields("can't see generations", binding=self.name, error=failed))
+                    surprising = not isinstance(failed, LikewiseError)
+                    _log.warning(
+                        fields("can't see generations", binding=self.name, error=failed),
+                        exc_info=surprising,
+                    )
                 self._looking_error, wait_s = str(failed), RETRY_S
             self._stopping.wait(wait_s)
 

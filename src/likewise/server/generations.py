@@ -261,7 +261,7 @@ class LiveGeneration:
         while not self._stopping.is_set():
             try:
                 self.prepare()
-            except LikewiseError as failed:
+            except Exception as failed:  # noqa: BLE001 - a bad model must not go unseen
                 if str(failed) != str(self._unprepared):
                     _log.warning(
                         fields(
@@ -269,9 +269,12 @@ class LiveGeneration:
                             binding=self.name,
                             generation=self.record.generation,
                             error=failed,
-                        )
+                        ),
+                        exc_info=not isinstance(failed, LikewiseError),
                     )
-                self._unprepared = failed
+                self._unprepared = (
+                    failed if isinstance(failed, LikewiseError) else BindingError(repr(failed))
+                )
                 self._stopping.wait(delay)
                 delay = min(2 * delay, _LONGEST_RETRY_S)
             else:
