@@ -13,13 +13,14 @@ from starlette.testclient import TestClient
 
 from likewise.base.bound import BindingRecord
 from likewise.base.errors import ModelNotFound, SpaceMismatch
+from likewise.cli.bind_work import _line
 from likewise.server import databases, swapping
 from likewise.server.app import build
 from likewise.server.bindings import LiveBinding
 from likewise.server.generations import LiveGeneration
 from tests.acceptance.models import MODELS, Telling, models
 from tests.acceptance.rigs import NAME, RIGS, Rig
-from tests.acceptance.swaps import NEW, begun, new_text, swap
+from tests.acceptance.swaps import NEW, begun, new_text, objects, swap
 from tests.support import wait_until
 from tests.unit.server.fakes import FakeModel
 
@@ -181,6 +182,7 @@ def test_only_to_be_worked_on(rig: Rig, live: Live) -> None:
     wait_until(lambda: len(binding.state()["generations"]) == 2)
     wait_until(lambda: binding.state()["generations"][1]["coverage"] == 1)
     assert binding.state()["indexed"] == 0
+    assert _line(binding) == "docs: 5 rows, 100.0 % current, 0 pending, 0 parked, 0 rows/s"
 
 
 def test_a_binding_made_anew_is_served(rig: Rig, live: Live) -> None:
@@ -214,3 +216,34 @@ def test_what_is_to_be_noticed_is_trouble(rig: Rig, live: Live) -> None:
     assert binding.trouble == "not as set"
     swap(rig)
     wait_until(lambda: binding.trouble is None)
+
+
+def test_triggers_that_a_worker_puts_back_while_its_generation_is_dropped_go_with_it(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = RIGS["sqlite-apart"](tmp_path, request.getfixturevalue)
+    begun(apart, ROWS)
+    before = objects(apart)
+    detach = databases._detach_all
+
+    def then_wait(records: Any) -> None:
+        detach(records)
+        mark = "g2" if records[-1].generation == 2 else "docs_on"
+        wait_until(lambda: any(mark in name for name in objects(apart)), what="the worker")
+
+    live = LiveBinding(apart.record, models)
+    live.start()
+    try:
+        swapping.begin(apart.record, models, model=NEW)
+        wait_until(lambda: len(live.state()["generations"]) == 2)
+        wait_until(lambda: live.state()["generations"][1]["coverage"] == 1)
+        monkeypatch.setattr(databases, "_detach_all", then_wait)
+        swapping.abort(apart.spec.store_address, NAME)
+        wait_until(lambda: objects(apart) == before, what="nothing of the swap")
+        assert live.trouble is None
+        monkeypatch.setattr(databases, "_detach_all", detach)
+        databases.drop(apart.spec.store_address, NAME)
+        wait_until(lambda: objects(apart) == set(), what="nothing at all")
+    finally:
+        live.stop()
+        apart.close()
