@@ -228,8 +228,7 @@ def test_triggers_that_a_worker_puts_back_while_its_generation_is_dropped_go_wit
 
     def then_wait(records: Any) -> None:
         detach(records)
-        mark = "g2" if records[-1].generation == 2 else "docs_on"
-        wait_until(lambda: any(mark in name for name in objects(apart)), what="the worker")
+        wait_until(lambda: any("app.db: likewise_docs_g2" in name for name in objects(apart)))
 
     live = LiveBinding(apart.record, models)
     live.start()
