@@ -8,6 +8,8 @@ import pytest
 
 from likewise.models.locate import DEFAULT_MODEL, locate
 
+pytest_plugins = ("tests.postgres_kit",)
+
 REPO = Path(__file__).resolve().parents[1]
 
 

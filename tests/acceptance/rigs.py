@@ -152,12 +152,45 @@ def _files(folder: Path, fixture: Callable[[str], Any]) -> Rig:
     return Rig("files", str(where), spec, key_of=lambda number: (f"{number}.txt", ""))
 
 
+def _postgres(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    address = fixture("database")
+    open_application("postgres", address).close()
+    return Rig("postgres", address, BindingSpec(NAME, address, "docs", "{body}"))
+
+
+def _partitioned(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    address = fixture("database")
+    open_application("postgres-partitioned", address).close()
+    spec = BindingSpec(NAME, address, "docs", "{body}")
+    return Rig("postgres-partitioned", address, spec)
+
+
+def _sqlite_postgres(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    path = folder / "app.db"
+    open_application("sqlite", path).close()
+    address = fixture("database")
+    spec = BindingSpec(NAME, f"sqlite:{path}", "docs", "{body}", store=address)
+    return Rig("sqlite", str(path), spec)
+
+
+def _postgres_apart(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    address = fixture("database")
+    open_application("postgres", address).close()
+    store = f"sqlite:{folder / 'vectors.db'}"
+    spec = BindingSpec(NAME, address, "docs", "{body}", store=store)
+    return Rig("postgres", address, spec)
+
+
 RIGS: dict[str, Make] = {
     "sqlite": _sqlite,
     "sqlite-apart": _sqlite_apart,
     "sqlite-view": _sqlite_view,
     "sqlite-query": _sqlite_query,
     "files": _files,
+    "postgres": _postgres,
+    "postgres-partitioned": _partitioned,
+    "postgres-sqlite": _postgres_apart,
+    "sqlite-postgres": _sqlite_postgres,
 }
 
 SCANNED: Sequence[str] = ("sqlite-view", "sqlite-query", "files")

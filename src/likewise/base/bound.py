@@ -299,6 +299,10 @@ class BoundTable(VectorTable, Protocol):
         """Say so, or take it back."""
         ...
 
+    def maintain(self) -> bool:
+        """Do upkeep that may take long while others write; True when there was any."""
+        ...
+
     def canary(self) -> Vectors | None:
         """What the model gave for the canary text when the binding began: float32 [dimensions]."""
         ...

@@ -16,6 +16,7 @@ LikewiseError
 │   └── NotFinite            it gave NaN or Inf
 ├── DatabaseError
 │   ├── DatabaseLocked       another program holds it (retryable)
+│   ├── DatabaseUnavailable  its server can't be reached now (retryable)
 │   ├── DatabaseReadOnly
 │   ├── DatabaseFull         (retryable once there is room)
 │   ├── DatabaseCorrupt
@@ -161,6 +162,13 @@ class DatabaseLocked(DatabaseError):
     """Another program held the database for longer than we were willing to wait."""
 
     code = "database_locked"
+    retryable = True
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The server can't be reached, is starting or stopping, or takes no more connections."""
+
+    code = "database_unavailable"
     retryable = True
 
 

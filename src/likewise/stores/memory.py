@@ -134,6 +134,8 @@ class MemoryTable:
 
     def relay(self, captured: Captured) -> None:
         """Take over a source's changes and its place."""
+        if not captured.before and not captured.changes:
+            return
         with self._state.lock:
             if self._state.place not in (None, captured.before):
                 self._state.wanted += 1
@@ -307,6 +309,10 @@ class MemoryTable:
     def allow_deletes(self, allowed: bool) -> None:
         """Say so, or take it back."""
         self._state.allows_deletes = allowed
+
+    def maintain(self) -> bool:
+        """Nothing wants upkeep here."""
+        return False
 
     def canary(self) -> Vectors | None:
         """What the model gave for the canary text when the binding began."""

@@ -10,7 +10,10 @@ from likewise.base.spec import scheme_of
 if TYPE_CHECKING:
     from likewise.base.bindings import Bindings
 
-STORES = {"sqlite": "likewise.stores.sqlite_bindings:SqliteBindings"}
+STORES = {
+    "sqlite": "likewise.stores.sqlite_bindings:SqliteBindings",
+    "postgresql": "likewise.stores.postgres_bindings:PostgresBindings",
+}
 """Each gives the bindings of an address."""
 
 

@@ -6,10 +6,8 @@ import secrets
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from likewise.base.errors import NotFinite, SpaceMismatch
 from likewise.base.types import Applied, Delete, Keep, Park, Put
+from likewise.stores.check import require_storable
 from likewise.vectors.codec import encode
 
 if TYPE_CHECKING:
@@ -32,21 +30,10 @@ def encoded(actions: Sequence[Action], space: Space) -> list[tuple[Action, list[
         SpaceMismatch: vectors of another width, or not one a chunk.
         NotFinite: a vector holds NaN or Inf.
     """
-    made: list[tuple[Action, list[bytes]]] = []
-    for action in actions:
-        if not isinstance(action, Put):
-            made.append((action, []))
-            continue
-        shape = (len(action.chunks), space.dimensions)
-        if action.vectors.shape != shape:
-            raise SpaceMismatch(
-                f"row {action.key}: vectors of shape {action.vectors.shape} don't fit "
-                f"{shape[0]} chunks of {shape[1]} dimensions"
-            )
-        if not np.isfinite(action.vectors).all():
-            raise NotFinite(f"row {action.key}: a vector holds NaN or Inf; it isn't stored")
-        made.append((action, encode(action.vectors)))
-    return made
+    require_storable(actions, space)
+    return [
+        (action, encode(action.vectors) if isinstance(action, Put) else []) for action in actions
+    ]
 
 
 class Publisher:

@@ -66,6 +66,8 @@ class SqliteQueue:
 
     def relay(self, captured: Captured) -> None:
         """Take over a source's changes and its place, in one transaction."""
+        if not captured.before and not captured.changes:
+            return
         rows = [change for change in captured.changes if change.op != "all"]
         with self._database.read() as db:
             place = self._get(db, "place")
@@ -218,6 +220,10 @@ class SqliteQueue:
     def allow_deletes(self, allowed: bool) -> None:
         """Say so, or take it back."""
         self._set("accept_deletes = ?", int(allowed))
+
+    def maintain(self) -> bool:
+        """Nothing wants upkeep here."""
+        return False
 
     def canary(self) -> Vectors | None:
         """What the model gave for the canary text when the binding began."""

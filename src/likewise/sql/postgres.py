@@ -1,0 +1,306 @@
+"""How a Postgres database is opened, lent to threads, and how its errors become ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from likewise.base.errors import (
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseLocked,
+    DatabaseMissing,
+    DatabaseReadOnly,
+    DatabaseUnavailable,
+    LikewiseError,
+    MissingExtra,
+    SchemaDrift,
+)
+from likewise.base.spec import without_password
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[tuple[Any, ...]]
+
+try:
+    import psycopg as _psycopg
+except ImportError as _missing:  # said when a database is opened
+    _absent: ImportError | None = _missing
+else:
+    _absent = None
+
+SCHEMA = "likewise"
+LEAST_PGVECTOR = (0, 8, 4)
+"""Older ones can damage an index while rows are written and vacuumed (its changelog, 0.8.3)."""
+CONNECT_SECONDS = 10
+LOCK_SECONDS = 5
+_KEPT_IDLE = 8
+# Whatever the server's defaults: one value has one text, and nobody waits for us for long.
+_SETTINGS = (
+    "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';"
+    " SET TimeZone = 'UTC'; SET extra_float_digits = 1; SET bytea_output = 'hex';"
+    f" SET lock_timeout = '{LOCK_SECONDS}s'; SET idle_in_transaction_session_timeout = '120s'"
+)
+
+# By SQLSTATE, the longest prefix that fits (https://www.postgresql.org/docs/18/errcodes-appendix).
+ERRORS: dict[str, tuple[type[LikewiseError], str]] = {
+    "42501": (
+        DatabaseReadOnly,
+        "this role may not do that; have its owner GRANT what the message names",
+    ),
+    "25006": (
+        DatabaseReadOnly,
+        "it only reads (a standby, or default_transaction_read_only); connect to the primary",
+    ),
+    "42P01": (SchemaDrift, "a table isn't there; was it dropped or renamed?"),
+    "42703": (SchemaDrift, "a column isn't there; was it dropped or renamed?"),
+    "42704": (SchemaDrift, "a type or other object isn't there"),
+    "3F000": (SchemaDrift, "a schema isn't there"),
+    "40": (DatabaseLocked, "another transaction was in the way; try again"),
+    "55P03": (DatabaseLocked, f"a lock wasn't to be had in {LOCK_SECONDS} s; try again"),
+    "57014": (DatabaseLocked, "the statement was cancelled; try again"),
+    "53100": (DatabaseFull, "the server's disk is full; make room"),
+    "53": (DatabaseUnavailable, "the server is out of connections or memory; try again"),
+    "57P": (DatabaseUnavailable, "the server is starting or stopping; try again"),
+    "08": (DatabaseUnavailable, "the connection was lost; try again"),
+    "25P03": (DatabaseUnavailable, "the server ended the session; try again"),
+    "28": (DatabaseError, "the login was refused; check user, password and pg_hba.conf"),
+    "3D000": (DatabaseMissing, "there is no such database"),
+    "XX001": (DatabaseCorrupt, "it is damaged; restore it from a backup"),
+    "XX002": (DatabaseCorrupt, "an index is damaged; REINDEX it"),
+    "58": (DatabaseError, "the server could not read or write a file"),
+}
+
+
+def mapped(error: Exception, address: str) -> LikewiseError:
+    """Our error for one of psycopg's, naming the database and what to do."""
+    state = getattr(error, "sqlstate", None) or ""
+    text = " ".join(str(error).split())
+    shown = without_password(address)
+    for length in range(len(state), 1, -1):
+        if state[:length] in ERRORS:
+            kind, words = ERRORS[state[:length]]
+            return kind(f"{shown}: {words} ({text})")
+    if not state and isinstance(error, _psycopg.OperationalError):
+        return DatabaseUnavailable(f"{shown}: it can't be reached; is it running? ({text})")
+    return DatabaseError(f"{shown}: Postgres refused ({text})")
+
+
+@contextmanager
+def errors_of(address: str) -> Iterator[None]:
+    """Turn psycopg's errors into ours inside the block."""
+    try:
+        yield
+    except _psycopg.Error as error:
+        raise mapped(error, address) from error
+
+
+def connect(address: str) -> Connection:
+    """A connection in autocommit mode, with settings of ours.
+
+    Raises:
+        MissingExtra: psycopg isn't installed.
+        DatabaseUnavailable: the server can't be reached.
+        DatabaseMissing: it has no such database.
+    """
+    if _absent is not None:
+        raise MissingExtra("Postgres needs psycopg: pip install 'likewise[postgres]'") from _absent
+    with errors_of(address):
+        made = _psycopg.connect(
+            address,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="likewise",
+            # A transaction-pooling proxy in between doesn't keep prepared statements.
+            prepare_threshold=None,
+        )
+        try:
+            made.execute(_SETTINGS)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+
+class Database:
+    """One Postgres database. Connections are made when needed and lent to one thread at a time."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection in a read-only transaction: all statements see one state."""
+        with self._lent() as db:
+            db.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield db
+            finally:
+                _rollback(db)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A connection in a transaction; committed at the end, rolled back on an error."""
+        with self._lent() as db:
+            db.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                _rollback(db)
+
+    @contextmanager
+    def session(self) -> Iterator[Connection]:
+        """A connection in which each statement is a transaction of its own."""
+        with self._lent() as db:
+            yield db
+
+    def close(self) -> None:
+        """Close idle connections; those lent out close when given back."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._closed = True
+        for db in idle:
+            db.close()
+
+    @contextmanager
+    def _lent(self) -> Iterator[Connection]:
+        db = self._taken()
+        try:
+            with errors_of(self.address):
+                yield db
+        finally:
+            self._give_back(db)
+
+    def _taken(self) -> Connection:
+        while True:
+            with self._lock:
+                db = self._idle.pop() if self._idle else None
+                self._closed = False
+            if db is None:
+                return connect(self.address)
+            if not db.closed and _is_alive(db):
+                return db
+            db.close()
+
+    def _give_back(self, db: Connection) -> None:
+        with self._lock:
+            keep = not (self._closed or db.closed or db.broken) and len(self._idle) < _KEPT_IDLE
+            if keep:
+                self._idle.append(db)
+        if not keep:
+            db.close()
+
+
+def _is_alive(db: Connection) -> bool:
+    """Whether the server hasn't hung up meanwhile; costs no round trip."""
+    import select
+
+    try:
+        # An idle connection has nothing to say but that it is being closed.
+        ready, _, _ = select.select([db.fileno()], [], [], 0)
+    except (OSError, ValueError, _psycopg.Error):
+        return False
+    return not ready
+
+
+def _rollback(db: Connection) -> None:
+    if db.info.transaction_status != _psycopg.pq.TransactionStatus.IDLE:
+        with suppress(_psycopg.Error):
+            db.execute("ROLLBACK")
+
+
+def quoted(name: str) -> str:
+    """`name` as an identifier in a statement that is given parameters."""
+    return '"' + name.replace('"', '""').replace("%", "%%") + '"'
+
+
+def ours(name: str) -> str:
+    """An object in our schema."""
+    return f"{SCHEMA}.{quoted(name)}"
+
+
+def literal(text: str) -> str:
+    """`text` as a string constant in a statement that is given parameters."""
+    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
+
+
+def make_schema(db: Connection, address: str) -> None:
+    """Make the schema that all our objects lie in.
+
+    Raises:
+        DatabaseReadOnly: this role may not; the message has the statement that mends it.
+    """
+    there = db.execute("SELECT to_regnamespace(%s)::oid", (SCHEMA,)).fetchone()
+    if there is not None and there[0] is not None:
+        return
+    row = db.execute(
+        "SELECT current_user, current_database(),"
+        " has_database_privilege(current_database(), 'CREATE')"
+    ).fetchone()
+    user, database, may = row or ("?", "?", True)
+    if not may:
+        raise DatabaseReadOnly(
+            f"{without_password(address)}: role {user} may not make the schema {SCHEMA}; let the "
+            f'owner run: GRANT CREATE ON DATABASE "{database}" TO "{user}"; or: CREATE SCHEMA '
+            f'{SCHEMA} AUTHORIZATION "{user}";'
+        )
+    db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+
+
+def drop_schema_if_empty(db: Connection) -> None:
+    """Remove our schema when nothing is left in it."""
+    left = db.execute(
+        "SELECT EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace(%s))"
+        " OR EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace(%s))",
+        (SCHEMA, SCHEMA),
+    ).fetchone()
+    if left is not None and not left[0]:
+        db.execute(f"DROP SCHEMA IF EXISTS {SCHEMA}")
+
+
+def require_pgvector(db: Connection, address: str) -> None:
+    """Have pgvector, of a version that doesn't damage its indexes.
+
+    Raises:
+        DatabaseError: it isn't there, or too old; the message says what to run.
+    """
+    shown = without_password(address)
+    found = db.execute("SELECT extversion FROM pg_extension WHERE extname = 'vector'").fetchone()
+    if found is None:
+        offered = db.execute(
+            "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+        ).fetchone()
+        if offered is None:
+            raise DatabaseError(
+                f"{shown}: pgvector isn't installed on the server; install its package "
+                "(such as postgresql-18-pgvector), then: CREATE EXTENSION vector;"
+            )
+        _require_version(shown, str(offered[0]))
+        try:
+            db.execute("CREATE EXTENSION IF NOT EXISTS vector")
+        except _psycopg.errors.InsufficientPrivilege as refused:
+            raise DatabaseReadOnly(
+                f"{shown}: this role may not add pgvector; let a superuser run: "
+                "CREATE EXTENSION vector;"
+            ) from refused
+        return
+    _require_version(shown, str(found[0]))
+
+
+def _require_version(shown: str, version: str) -> None:
+    numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
+    if numbers < LEAST_PGVECTOR:
+        least = ".".join(map(str, LEAST_PGVECTOR))
+        raise DatabaseError(
+            f"{shown}: pgvector is {version}; at least {least} is needed (older ones can damage an "
+            "index while rows are written). Update its package, then: ALTER EXTENSION vector "
+            "UPDATE;"
+        )

@@ -1,0 +1,410 @@
+"""The log of one binding in Postgres: what waits, who works on it, what is remembered.
+
+Sequence numbers don't follow the order of commits, so nothing here is answered "up to a number".
+A claim draws a ticket and writes it on the entries it takes. An entry under ticket c could be seen
+before c was drawn, and a row read under a later ticket was read after that: so what a publication
+under ticket t answers are the entries of its key under tickets up to t, and no others.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from likewise.base.bound import Counts, Parked
+from likewise.base.errors import BindingNotFound, LeaseLost
+from likewise.base.types import Captured, Change, Difference, Key, KeyPart
+from likewise.sql.postgres import Database
+from likewise.sql.postgres_keys import arrays, back, carried, given, key_from, one
+from likewise.stores.postgres_schema import BINDING, WORKER, Tables
+from likewise.vectors.codec import decode, encode
+
+if TYPE_CHECKING:
+    from likewise.base.bound import BindingRecord
+    from likewise.base.types import Vectors
+    from likewise.sql.postgres import Connection
+
+_ONE = "name = %s AND generation = %s"
+_FORGOTTEN = b""
+_FORGOTTEN_AFTER = "1 hour"
+
+
+class PostgresQueue:
+    """One generation's log, marks and line in the registry. Safe to use from several threads."""
+
+    def __init__(self, record: BindingRecord, database: Database) -> None:
+        self.record = record
+        self.name = record.spec.name
+        self._tables = Tables.of_record(record)
+        self._kinds = self._tables.own_kinds
+        self._database = database
+        self._id = (record.spec.name, record.generation)
+        self._me = f"handle-{secrets.token_hex(8)}"
+        self._holder: str | None = None
+        self._lease_seconds = 0.0
+
+    def claim(self, after: int, *, limit: int) -> list[Change]:
+        """Entries that nobody living has claimed, oldest first; they are this handle's then."""
+        tables = self._tables
+        sql = (
+            f"WITH t AS MATERIALIZED (SELECT nextval('{tables.tickets}') AS ticket),"
+            f" c AS MATERIALIZED (SELECT seq FROM {tables.log} l WHERE l.holder IS NULL OR NOT"
+            f" EXISTS (SELECT FROM {WORKER} w WHERE w.{_ONE} AND w.holder = l.holder AND"
+            " w.until > clock_timestamp()) ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)"
+            f" UPDATE {tables.log} l SET claim = t.ticket, holder = %s FROM c, t WHERE l.seq ="
+            f" c.seq RETURNING l.seq, t.ticket, extract(epoch FROM l.at)::float8,"
+            f" {tables.shown('l.')}"
+        )
+        with self._database.write() as db:
+            values = (*self._id, limit, self._holder or self._me)
+            rows: list[Any] = sorted(db.execute(sql, values).fetchall())
+        return [
+            Change(ticket, key_from(key, self._kinds), "upsert", at) for _, ticket, at, *key in rows
+        ]
+
+    def unclaim(self) -> None:
+        """Give back what this handle has claimed and not answered."""
+        with self._database.write() as db:
+            self._unclaim(db, self._holder or self._me)
+
+    def enqueue(self, keys: Sequence[Key], *, at: Sequence[float] | None = None) -> int:
+        """Log each key as perhaps changed; gives how many."""
+        if keys:
+            with self._database.write() as db:
+                self._append(db, keys, at)
+        return len(keys)
+
+    def relay(self, captured: Captured) -> None:
+        """Take over a source's changes and its place, in one transaction."""
+        if not captured.before and not captured.changes:
+            return
+        rows = [change for change in captured.changes if change.op != "all"]
+        with self._database.session() as db:
+            place = self._get(db, "place")
+        moved = place is not None and place != captured.before
+        if not captured.changes and not moved and place == captured.after:
+            return
+        with self._database.write() as db:
+            self._append(db, [change.key for change in rows], [change.at for change in rows])
+            if moved or len(rows) < len(captured.changes):
+                self._want(db)
+            self._update(db, "place = %s", captured.after)
+
+    def note(self, differences: Sequence[Difference]) -> int:
+        """Log the keys of what differs and remember its marks, in one transaction.
+
+        What another worker has noted in the same way meanwhile isn't logged again.
+        """
+        seen = self._tables.seen
+        with self._database.write() as db:
+            units = sorted(each.unit for each in differences)
+            db.execute(f"SELECT pg_advisory_xact_lock(hashtext('{seen}'))", ())
+            there = dict(
+                db.execute(f"SELECT unit, mark FROM {seen} WHERE unit = ANY(%s)", (units,))
+            )
+            new = [each for each in differences if there.get(each.unit) != each.mark]
+            self._append(db, [key for each in new for key in each.keys], None)
+            marked = [(each.unit, each.mark) for each in new if each.mark is not None]
+            db.execute(
+                f"INSERT INTO {seen} SELECT * FROM unnest(%s::text[], %s::bytea[]) ON CONFLICT"
+                " (unit) DO UPDATE SET mark = excluded.mark",
+                ([unit for unit, _ in marked], [mark for _, mark in marked]),
+            )
+            gone = [each.unit for each in new if each.mark is None]
+            db.execute(f"DELETE FROM {seen} WHERE unit = ANY(%s)", (gone,))
+        return sum(len(each.keys) for each in new)
+
+    def marks(self, units: Sequence[str] | None = None) -> Mapping[str, bytes]:
+        """The marks of `units` (or all), as they were noted last."""
+        sql = f"SELECT unit, mark FROM {self._tables.seen}"
+        with self._database.read() as db:
+            if units is None:
+                return dict(db.execute(sql, ()))
+            return dict(db.execute(f"{sql} WHERE unit = ANY(%s)", (list(units),)))
+
+    def under(self, first: KeyPart) -> Mapping[Key, bytes]:
+        """Fingerprints of the stored keys that begin with `first`; parked rows too."""
+        tables, kind = self._tables, self._kinds[0]
+        sql = (
+            f"SELECT fingerprint, {tables.shown()} FROM {tables.row}"
+            f" WHERE {tables.columns[0]} = {back(kind, f'%s::{one(kind)}')}"
+        )
+        with self._database.read() as db:
+            rows: list[Any] = db.execute(sql, (carried(kind, first),)).fetchall()
+        return {key_from(row[1:], self._kinds): row[0] for row in rows}
+
+    def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
+        """Become one of those that publish; what dead workers had claimed is free then."""
+        with self._database.write() as db:
+            sql = f"SELECT holder FROM {WORKER} WHERE {_ONE}"
+            others = [str(row[0]) for row in db.execute(sql, self._id)]
+            dead = [other for other in others if other != holder and is_dead(other)]
+            db.execute(
+                f"DELETE FROM {WORKER} WHERE {_ONE} AND (holder = ANY(%s) OR until <"
+                f" clock_timestamp() - interval '{_FORGOTTEN_AFTER}')",
+                (*self._id, dead),
+            )
+            db.execute(
+                f"INSERT INTO {WORKER} SELECT %s, %s, %s, clock_timestamp() + %s * interval '1 s'"
+                f" WHERE EXISTS (SELECT FROM {BINDING} WHERE {_ONE}) ON CONFLICT (name, generation,"
+                " holder) DO UPDATE SET until = excluded.until",
+                (*self._id, holder, seconds, *self._id),
+            )
+        self._holder, self._lease_seconds = holder, seconds
+        return True
+
+    def renew_lease(self) -> None:
+        """Prolong the lease.
+
+        Raises:
+            LeaseLost: it was taken away: others may have claimed what this worker had.
+        """
+        with self._database.write() as db:
+            self._renew(db)
+
+    def release_lease(self) -> None:
+        """Give the lease back, if it is still held, and what was claimed under it."""
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            with self._database.write() as db:
+                self._unclaim(db, holder)
+                db.execute(
+                    f"DELETE FROM {WORKER} WHERE {_ONE} AND holder = %s", (*self._id, holder)
+                )
+                db.execute(
+                    f"UPDATE {BINDING} SET sweeper = NULL WHERE {_ONE} AND sweeper = %s",
+                    (*self._id, holder),
+                )
+
+    def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
+        """Those of `keys` (or all) that have a log entry."""
+        tables = self._tables
+        with self._database.read() as db:
+            if keys is None:
+                found = db.execute(f"SELECT DISTINCT {tables.shown()} FROM {tables.log}", ())
+            else:
+                sql = (
+                    f"SELECT DISTINCT {tables.shown('l.')} FROM {given(self._kinds)}"
+                    f" JOIN {tables.log} l ON {self._matches('l')}"
+                )
+                found = db.execute(sql, arrays(keys, self._kinds))
+            return {key_from(row, self._kinds) for row in found}
+
+    def has_work(self) -> bool:
+        """Whether the log holds anything, or source and store are still to be compared."""
+        sql = (
+            f"SELECT EXISTS (SELECT FROM {self._tables.log}) OR"
+            f" coalesce((SELECT reconcile_wanted > reconcile_done FROM {BINDING} WHERE {_ONE}),"
+            " false)"
+        )
+        with self._database.session() as db:
+            return bool(_first(db.execute(sql, self._id).fetchone()))
+
+    def counts(self) -> Counts:
+        """How it stands: counts over narrow tables, no vector is read."""
+        tables = self._tables
+        sql = (
+            f"SELECT (SELECT count(*) FROM {tables.row}),"
+            f" (SELECT count(*) FROM {tables.row} WHERE status = 'parked'),"
+            f" (SELECT count(*) FROM {tables.chunk}),"
+            f" (SELECT count(*) FROM (SELECT DISTINCT {tables.key_list()} FROM {tables.log}) x),"
+            f" (SELECT extract(epoch FROM min(at))::float8 FROM {tables.log}),"
+            f" (SELECT min(holder) FROM {WORKER} w WHERE w.{_ONE} AND until > clock_timestamp()),"
+            f" published, reconcile_wanted > reconcile_done, error, paused FROM {BINDING}"
+            f" WHERE {_ONE}"
+        )
+        with self._database.read() as db:
+            row: Any = db.execute(sql, (*self._id, *self._id)).fetchone()
+        if row is None:
+            raise self._gone()
+        stored, parked, chunks, waiting, oldest, holder, published, reconciling, error, paused = row
+        return Counts(
+            stored=stored - parked,
+            parked=parked,
+            chunks=chunks,
+            waiting=waiting,
+            oldest=oldest,
+            published=published,
+            is_reconciling=reconciling,
+            holder=holder,
+            error=error,
+            is_paused=paused,
+        )
+
+    def parked(self, limit: int | None = 100) -> list[Parked]:
+        """Rows that couldn't be embedded, and why; all of them when `limit` is None."""
+        tables = self._tables
+        sql = (
+            f"SELECT error, attempts, extract(epoch FROM at)::float8, {tables.shown()}"
+            f" FROM {tables.row} WHERE status = 'parked' ORDER BY {tables.key_list()} LIMIT %s"
+        )
+        with self._database.read() as db:
+            return [
+                Parked(key_from(key, self._kinds), str(error), attempts, at)
+                for error, attempts, at, *key in db.execute(sql, (limit,))
+            ]
+
+    def retry_parked(self) -> int:
+        """Put all parked rows back on the queue; gives how many."""
+        tables = self._tables
+        with self._database.write() as db:
+            db.execute(
+                f"INSERT INTO {tables.log} ({tables.key_list()}) SELECT {tables.key_list()}"
+                f" FROM {tables.row} WHERE status = 'parked'",
+                (),
+            )
+            return db.execute(
+                f"UPDATE {tables.row} SET fingerprint = %s WHERE status = 'parked'", (_FORGOTTEN,)
+            ).rowcount
+
+    def want_reconcile(self) -> None:
+        """Ask for source and store to be compared row by row."""
+        with self._database.write() as db:
+            self._want(db)
+
+    def reconcile_wanted(self) -> int | None:
+        """The number of the comparison asked for, if this worker is to make it."""
+        with self._database.session() as db:
+            if self._get(db, "reconcile_wanted > reconcile_done") is False:
+                return None
+            found = db.execute(
+                f"UPDATE {BINDING} b SET sweeper = %s WHERE {_ONE} AND reconcile_wanted >"
+                " reconcile_done AND (sweeper IS NULL OR sweeper = %s OR NOT EXISTS (SELECT FROM"
+                f" {WORKER} w WHERE w.{_ONE} AND w.holder = b.sweeper AND w.until >"
+                " clock_timestamp())) RETURNING reconcile_wanted",
+                (self._holder, *self._id, self._holder, *self._id),
+            ).fetchone()
+        return None if found is None else int(found[0])
+
+    def reconcile_done(self, number: int) -> None:
+        """Note that comparison `number` has been made."""
+        self._set("reconcile_done = greatest(reconcile_done, %s), sweeper = NULL", number)
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        """No longer take what is stored for `keys` to be of any text, nor give its vectors away."""
+        tables = self._tables
+        matched = f"FROM {given(self._kinds)} WHERE {self._matches('t')}"
+        with self._database.write() as db:
+            values = arrays(keys, self._kinds)
+            db.execute(f"UPDATE {tables.row} t SET fingerprint = ''::bytea {matched}", values)
+            db.execute(f"UPDATE {tables.chunk} t SET hash = NULL {matched}", values)
+
+    def note_error(self, error: str | None) -> None:
+        """Keep what the worker waits on, for `status`."""
+        with self._database.write() as db:
+            db.execute(
+                f"UPDATE {BINDING} SET error = %s WHERE {_ONE} AND error IS DISTINCT FROM %s",
+                (error, *self._id, error),
+            )
+
+    def is_paused(self) -> bool:
+        """Whether the binding is paused."""
+        with self._database.session() as db:
+            return bool(self._get(db, "paused"))
+
+    def allows_deletes(self) -> bool:
+        """Whether somebody has said that many rows gone at once are meant so."""
+        with self._database.session() as db:
+            return bool(self._get(db, "accept_deletes"))
+
+    def allow_deletes(self, allowed: bool) -> None:
+        """Say so, or take it back."""
+        self._set("accept_deletes = %s", allowed)
+
+    def canary(self) -> Vectors | None:
+        """What the model gave for the canary text when the binding began."""
+        with self._database.session() as db:
+            found = self._get(db, "canary")
+        return None if found is None else decode([found], self.record.space.dimensions)[0]
+
+    def keep_canary(self, vector: Vectors) -> None:
+        """Keep it, unless one is kept."""
+        self._set("canary = coalesce(canary, %s)", encode(vector[None])[0])
+
+    def tail(self) -> int:
+        """The newest log entry that can be seen; 0 when the log is empty."""
+        with self._database.session() as db:
+            found = db.execute(f"SELECT max(seq) FROM {self._tables.log}", ()).fetchone()
+        return int(_first(found) or 0)
+
+    def is_past(self, seq: int) -> bool:
+        """Whether no entry up to `seq` can be seen any more."""
+        sql = f"SELECT FROM {self._tables.log} WHERE seq <= %s LIMIT 1"
+        with self._database.session() as db:
+            return db.execute(sql, (seq,)).fetchone() is None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def _matches(self, table: str) -> str:
+        """That `table` has the key of `given`."""
+        return " AND ".join(
+            f"{table}.{column} = {back(kind, f'k.k{number}')}"
+            for number, (column, kind) in enumerate(
+                zip(self._tables.columns, self._kinds, strict=True), start=1
+            )
+        )
+
+    def _own_keys(self) -> str:
+        """The keys of `given` as our columns' types."""
+        return ", ".join(
+            back(kind, f"k.k{number}") for number, kind in enumerate(self._kinds, start=1)
+        )
+
+    def _append(self, db: Connection, keys: Sequence[Key], at: Sequence[float] | None) -> None:
+        if not keys:
+            return
+        times = [None for _ in keys] if at is None else list(at)
+        db.execute(
+            f"INSERT INTO {self._tables.log} ({self._tables.key_list()}, at)"
+            f" SELECT {self._own_keys()}, coalesce(to_timestamp(m1), clock_timestamp())"
+            f" FROM {given(self._kinds, 'float8[]')}",
+            (*arrays(keys, self._kinds), times),
+        )
+
+    def _unclaim(self, db: Connection, holder: str) -> None:
+        db.execute(
+            f"UPDATE {self._tables.log} SET claim = NULL, holder = NULL WHERE holder = %s",
+            (holder,),
+        )
+
+    def _renew(self, db: Connection) -> None:
+        if self._holder is None:
+            return
+        found = db.execute(
+            f"UPDATE {WORKER} SET until = clock_timestamp() + %s * interval '1 s' WHERE {_ONE} AND"
+            " holder = %s",
+            (self._lease_seconds, *self._id, self._holder),
+        )
+        if found.rowcount == 0:
+            raise LeaseLost(
+                f"binding {self.name}: the lease of {self._holder} ran out and was taken away; "
+                "nothing of this batch was published"
+            )
+
+    def _want(self, db: Connection) -> None:
+        db.execute(
+            f"UPDATE {BINDING} SET reconcile_wanted = reconcile_wanted + 1 WHERE {_ONE}", self._id
+        )
+
+    def _get(self, db: Connection, column: str) -> Any:
+        found = db.execute(f"SELECT {column} FROM {BINDING} WHERE {_ONE}", self._id).fetchone()
+        if found is None:
+            raise self._gone()
+        return found[0]
+
+    def _set(self, what: str, value: Any) -> None:
+        with self._database.write() as db:
+            self._update(db, what, value)
+
+    def _update(self, db: Connection, what: str, value: Any) -> None:
+        db.execute(f"UPDATE {BINDING} SET {what} WHERE {_ONE}", (value, *self._id))
+
+    def _gone(self) -> BindingNotFound:
+        return BindingNotFound(f"the database no longer has a binding {self.name!r}")
+
+
+def _first(row: tuple[Any, ...] | None) -> Any:
+    return None if row is None else row[0]
