@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import monotonic
-from likewise.base.errors import BindingNotFound, InputError, LikewiseError
+from likewise.base.errors import BindingNotFound, DatabaseLocked, InputError, LikewiseError
 from likewise.base.log import fields, logger
 from likewise.server.databases import clean_up
 from likewise.server.generations import (
@@ -30,6 +30,7 @@ _log = logger("server.bindings")
 
 _SWITCH_S = 5.0
 """How long a search waits for the generation that took the place of the one it was asking."""
+_TRIES = 3
 _PASSES = 2
 """The index of the new current generation is looked through once more, from beginning to end,
 after it is known to be current."""
@@ -173,6 +174,7 @@ class LiveBinding:
         deadline = monotonic() + RETRY_S
         while not self.is_ready and monotonic() < deadline and self._minder.is_alive():
             self._stopping.wait(FOLLOW_EVERY_S)
+        tries = 0
         while True:
             serving = self._serving
             try:
@@ -182,6 +184,11 @@ class LiveBinding:
                     raise BindingNotFound(f"binding {self.name} is served no more") from None
             except InputError:
                 raise
+            except DatabaseLocked:
+                # Such as a deadlock with whoever drops a generation: the whole search begins anew.
+                tries += 1
+                if tries == _TRIES:
+                    raise
             except LikewiseError:
                 # It may have been cut over and finished in the moment before.
                 if not self._is_replaced(serving):

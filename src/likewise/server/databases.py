@@ -6,7 +6,13 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import BindingNotFound, DatabaseError, DatabaseMissing, LikewiseError
+from likewise.base.errors import (
+    BindingNotFound,
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseMissing,
+    LikewiseError,
+)
 from likewise.base.same import swap_needed
 from likewise.base.spec import path_of, scheme_of, without_password
 from likewise.sources.names import open_source
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord, BoundSource, BoundTable
     from likewise.base.space import Space
     from likewise.base.spec import BindingSpec
+
+_TRIES = 3
 
 
 @contextlib.contextmanager
@@ -223,4 +231,9 @@ def _detach_all(records: Sequence[BindingRecord]) -> None:
 def detach(record: BindingRecord) -> None:
     """Leave nothing of a generation in its source."""
     with contextlib.closing(open_source(record.spec, generation=record.generation)) as source:
+        for _ in range(_TRIES - 1):
+            # Triggers are on tables that others use: the database may let those go first.
+            with contextlib.suppress(DatabaseLocked):
+                source.detach()
+                return
         source.detach()
