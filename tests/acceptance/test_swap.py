@@ -71,6 +71,12 @@ class Searching(threading.Thread):
                 self.errors.append(failed)
 
 
+def is_at_rest(live: LiveBinding) -> bool:
+    now = live.status()
+    assert (now.state, now.pending) == ("idle", 0), now
+    return True
+
+
 def generation_of(answer: list[Result]) -> int:
     """Which generation an answer is of; fails unless that is one, in every respect."""
     made = {each.number for result in answer for each in MODELS.values() if _is_of(each, result)}
@@ -122,7 +128,7 @@ def test_every_answer_is_of_one_generation_while_others_write(rig: Rig) -> None:
             # From one to the next there is one moment, also for somebody who asks all the time.
             turns = [seen[0], *(b for a, b in zip(seen, seen[1:], strict=False) if a != b)]
             assert turns == [0, 1, 0, 1]
-        wait_until(lambda: live.status().state == "idle" and live.status().pending == 0)
+        wait_until(lambda: is_at_rest(live), what="rest")
     finally:
         live.stop()
     (left,) = generations(rig)
