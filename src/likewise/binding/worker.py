@@ -139,7 +139,12 @@ class Worker:
             self._at("leased")
             self.intake.run()
             self._fill()
-            return self._publish(self._flying.popleft()) if self._flying else 0
+            if self._flying:
+                return self._publish(self._flying.popleft())
+            if not self._has_work():
+                # Now, not after the next pause: by then it may be time to look again.
+                self._ledger.release()
+            return 0
         except BaseException as error:
             if isinstance(error, LeaseLost):
                 self._ledger.lost()
