@@ -141,8 +141,9 @@ class Worker:
             self._fill()
             if self._flying:
                 return self._publish(self._flying.popleft())
-            if not self._has_work():
-                # Now, not after the next pause: by then it may be time to look again.
+            if self._source.capture == "outbox" and not self._has_work():
+                # Now, not after the next pause: by then it is time to look at the outbox again.
+                # Where a source is compared, giving back would look like a change of it.
                 self._ledger.release()
             return 0
         except BaseException as error:
