@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.base.clock import monotonic
-from likewise.base.errors import BindingError, BindingNotFound
-from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec
+from likewise.base.errors import BindingError, BindingNotFound, SettingsError
+from likewise.base.spec import (
+    DEFAULT_CHUNK,
+    DEFAULT_MODEL,
+    SOURCES,
+    BindingSpec,
+    scheme_of,
+    without_password,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from likewise.base.bound import BindingRecord
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from likewise.runtime.service import Service
 
 _POLL_S = 0.02
+_SWITCH_S = 60.0
 
 
 def load(
@@ -60,27 +69,35 @@ def load(
 
 
 def bind(
-    database: str | Path,
-    table: str,
+    source: str | Path,
+    table: str = "",
     *,
     text: str,
     name: str | None = None,
     key: tuple[str, ...] = (),
     chunk: str = DEFAULT_CHUNK,
     model: Service | str = DEFAULT_MODEL,
+    query: str = "",
+    glob: str = "",
+    store: str | Path = "",
 ) -> Binding:
-    r"""Bind a SQLite table: from now on its rows have vectors that follow them.
+    r"""Bind rows: from now on they have vectors that follow them.
 
     Binding again with the same definition opens what is there.
 
     Args:
-        database: the file; it must exist.
-        table: the table whose rows get vectors.
+        source: where the rows are: a SQLite or (`.duckdb`) DuckDB file that exists, or an address:
+            `sqlite:PATH`, `postgresql://…`, `duckdb:PATH`, `files:FOLDER`.
+        table: the table or view whose rows get vectors.
         text: template over its columns, such as `{title}\n{body}`.
         name: the binding's name; None takes the table's, in lower case.
         key: columns that name a row; empty for the primary key.
         chunk: how long texts are cut.
         model: a loaded model, or the name of one to load.
+        query: a SELECT whose rows get vectors, in place of a table; `key` names columns of it.
+        glob: which files of a folder, such as `**/*.md`.
+        store: the database that keeps the vectors, as `source` is given; empty for the source's
+            own.
 
     Raises:
         SettingsError: a name or the template is wrong.
@@ -93,15 +110,20 @@ def bind(
     from likewise.server.bindings import splitter
     from likewise.server.databases import create
 
+    if name is None and not table:
+        raise SettingsError("name the binding; there is no table to take a name from", param="name")
     loaded = load(model) if isinstance(model, str) else model
     spec = BindingSpec(
         name=name or table.lower(),
-        source=f"sqlite:{Path(database).resolve()}",
+        source=_address(source),
         table=table,
         text=text,
         key=key,
         model=loaded.space.model,
         chunk=chunk,
+        query=query,
+        glob=glob,
+        store=_address(store) if store else "",
     )
     splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
     record = create(spec, loaded.space.with_chunker(chunk))
@@ -109,30 +131,70 @@ def bind(
 
 
 def open(database: str | Path, name: str | None = None, *, model: Service | None = None) -> Binding:
-    """Open a binding that is there, by name or, where the file has only one, without.
+    """Open a binding that is there, by name or, where the database has only one, without.
+
+    `database` holds the vectors: a file, or an address such as `postgresql://…`.
 
     Raises:
         BindingNotFound: there is none of that name; the message lists those there are.
         ModelNotFound: its model isn't to be had.
         SpaceMismatch: `model` isn't the one it was built with.
-        DatabaseError: the file can't be used.
+        DatabaseError: the database can't be used.
     """
     from likewise.server import databases
 
+    address = _address(database)
     if name is None:
-        records = databases.records(f"sqlite:{Path(database).resolve()}")
+        records = databases.records(address)
         if len(records) != 1:
             names = ", ".join(record.spec.name for record in records) or "none"
-            raise BindingNotFound(f"which binding of {database}? There are: {names}")
+            shown = without_password(str(database))
+            raise BindingNotFound(f"which binding of {shown}? There are: {names}")
         record = records[0]
     else:
-        record = databases.record(f"sqlite:{Path(database).resolve()}", name)
+        record = databases.record(address, name)
     loaded = model if model is not None else load(record.spec.model)
     return Binding(record, loaded, owns_model=model is None)
 
 
+def _address(given: str | Path) -> str:
+    """An address as it is, with a whole path; a plain path by its ending."""
+    from likewise.cli import resolve
+
+    if isinstance(given, str) and scheme_of(given) in SOURCES and ":" in given:
+        return resolve.source(given, Path())
+    return resolve.address(str(given), Path())
+
+
+class _Loaded:
+    """Models by name: one that the caller gave, and others loaded when they are asked for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._services: dict[str, Service] = {}
+        self._own: list[Service] = []
+
+    def add(self, name: str, service: Service, *, owned: bool) -> None:
+        """Let `name` stand for `service`; closed with this if it is `owned`."""
+        with self._lock:
+            self._services[name] = service
+            if owned:
+                self._own.append(service)
+
+    def __call__(self, name: str) -> Service:
+        with self._lock:
+            if name not in self._services:
+                self._services[name] = load(name)
+                self._own.append(self._services[name])
+            return self._services[name]
+
+    def close(self) -> None:
+        for each in self._own:
+            each.close()
+
+
 class Binding:
-    """A table whose vectors follow its rows while this is open; close it, or use it in a `with`.
+    """Rows whose vectors follow them while this is open; close it, or use it in a `with`.
 
     Its threads embed what changes (whoever changes it) and keep the index in step.
     """
@@ -140,12 +202,21 @@ class Binding:
     def __init__(self, record: BindingRecord, model: Service, *, owns_model: bool) -> None:
         from likewise.server.bindings import LiveBinding
 
-        self.record = record
-        self.model = model
-        self._owns_model = owns_model
-        self._live = LiveBinding(record, model)
+        self._models = _Loaded()
+        self._models.add(record.spec.model, model, owned=owns_model)
+        self._live = LiveBinding(record, self._models)
         self._live.start()
         self._closed = threading.Event()
+
+    @property
+    def record(self) -> BindingRecord:
+        """What is bound, and the generation that answers."""
+        return self._live.record
+
+    @property
+    def model(self) -> Service:
+        """The model of the generation that answers."""
+        return self._models(self.record.spec.model)
 
     @property
     def name(self) -> str:
@@ -162,9 +233,7 @@ class Binding:
 
     def status(self) -> Status:
         """Rows, current, pending, parked, lag."""
-        from likewise.binding.status import status
-
-        return status(self._live.source, self._live.table)
+        return self._live.status()
 
     def sync(self, timeout_s: float = 60.0) -> None:
         """Wait until every change committed before this call is searchable or parked.
@@ -188,13 +257,100 @@ class Binding:
 
         return verify(self._live.source, self._live.table, repair=repair)
 
+    def swap(
+        self,
+        model: Service | str | None = None,
+        *,
+        chunk: str | None = None,
+        text: str | None = None,
+        allow_parked: bool = False,
+        progress: Callable[[Status], None] | None = None,
+    ) -> Audit:
+        """Change the model, the text or how it is cut, while searches are answered; waits for it.
+
+        The old vectors are kept and followed until `finish`. What isn't given stays; a swap that
+        was interrupted goes on when nothing is given.
+
+        Raises:
+            SettingsError: nothing would change.
+            BindingExists: another swap is under way, or the vectors from before are still kept.
+            BindingError: the new vectors can't take over; the old ones answer as before.
+            ModelNotFound: no place has the model.
+        """
+        from likewise.server import swapping
+
+        if model is not None and not isinstance(model, str):
+            self._models.add(model.space.model, model, owned=False)
+            model = model.space.model
+        begun = swapping.begin(self.record, self._models, model=model, chunk=chunk, text=text)
+        with swapping.towards(begun, self._models, allow_parked=allow_parked) as swap:
+            audit = swap.run(progress)
+        self._wait_for(begun)
+        if audit is None:
+            raise AssertionError("nobody stops it; this is a bug")
+        return audit
+
+    def rollback(self) -> None:
+        """Let the vectors from before the last swap answer again; those of now are kept in turn.
+
+        Raises:
+            BindingNotFound: there are none.
+        """
+        from likewise.server import swapping
+
+        before = swapping.previous(self.record.spec.store_address, self.name)
+        swapping.roll_back(before, self._models)
+        self._wait_for(before)
+
+    def finish(self) -> None:
+        """Drop the vectors from before the last swap: there is no way back then.
+
+        Raises:
+            BindingNotFound: there are none.
+        """
+        from likewise.server import swapping
+
+        swapping.finish(self.record.spec.store_address, self.name)
+
+    def retry(self) -> int:
+        """Put the rows that couldn't be embedded back on the queue; gives how many."""
+        from likewise.server.databases import retry_parked
+
+        return retry_parked(self.record)
+
+    def pause(self) -> None:
+        """Stop all workers of the binding, wherever they run; changes go on being noted."""
+        from likewise.server.databases import pause
+
+        pause(self.record, True)
+
+    def resume(self, *, accept_deletes: bool = False) -> None:
+        """Let a paused binding go on; with `accept_deletes`, rows gone all at once are meant so."""
+        from likewise.server.databases import pause
+
+        pause(self.record, False, accept_deletes=accept_deletes)
+
     def close(self) -> None:
         """Stop following; what is stored stays. Closing twice does nothing."""
         if not self._closed.is_set():
             self._closed.set()
             self._live.stop()
-            if self._owns_model:
-                self.model.close()
+            self._models.close()
+
+    def _wait_for(self, record: BindingRecord) -> None:
+        """Until searches are answered by that generation.
+
+        Raises:
+            BindingError: something is in the way; it is cut over all the same.
+        """
+        deadline = monotonic() + _SWITCH_S
+        while self._live.record.generation != record.generation:
+            if monotonic() > deadline:
+                raise BindingError(
+                    f"binding {self.name}: generation {record.generation} is the current one and "
+                    f"doesn't answer here yet; in the way: {self._live.trouble or 'nothing known'}"
+                )
+            self._closed.wait(_POLL_S)
 
     def _is_in_step(self) -> bool:
         # Not only pending == 0: while source and store are being compared, more may turn up.

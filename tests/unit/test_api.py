@@ -16,6 +16,7 @@ from likewise.base.errors import (
     DatabaseError,
     DatabaseMissing,
     ModelNotFound,
+    SettingsError,
 )
 from likewise.runtime.service import Service
 
@@ -122,3 +123,52 @@ def test_a_file_open_in_the_other_sqlite_is_refused(database: Path, model: Servi
         likewise.bind(database, "Docs", text="{title}", model=model)
     other.close()
     likewise.bind(database, "Docs", text="{title}", model=model).close()
+
+
+def test_swapping_and_going_back(database: Path, model: Service) -> None:
+    with likewise.bind(database, "Docs", text="{title}", model=model) as docs:
+        docs.sync()
+        audit = docs.swap(text="{title}: {body}")
+        assert (audit.is_clean, docs.record.generation) == (True, 2)
+        assert docs.search("a kitten", k=1)[0].row.text == "cats: They purr and sleep all day"
+        with pytest.raises(SettingsError, match="nothing to change"):
+            docs.swap(model)
+        write(database, "UPDATE Docs SET title = 'kittens' WHERE title = 'cats'")
+        docs.rollback()
+        assert docs.record.generation == 1
+        assert docs.search("a kitten", k=1)[0].row.text == "kittens"
+        docs.finish()
+        assert docs.retry() == 0
+        docs.pause()
+        assert docs.status().state == "paused"
+        docs.resume()
+        docs.sync()
+        assert docs.verify().is_clean
+
+
+def test_addresses(database: Path, tmp_path: Path, model: Service) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "cats.txt").write_text("They purr and sleep all day", encoding="utf-8")
+    store = f"sqlite:{tmp_path / 'vectors.db'}"
+    files = f"files:{folder}"
+    with pytest.raises(SettingsError, match="name the binding"):
+        likewise.bind(files, text="{text}", store=store, model=model)
+    with likewise.bind(
+        files, text="{text}", name="notes", glob="*.txt", store=store, model=model
+    ) as notes:
+        notes.sync()
+        assert notes.search("a kitten", k=1)[0].row.key[0] == "cats.txt"
+    with likewise.bind(
+        f"sqlite:{database}",
+        text="{body}",
+        name="bodies",
+        query="SELECT id, body FROM Docs",
+        key=("id",),
+        store=tmp_path / "vectors.db",
+        model=model,
+    ) as bodies:
+        bodies.sync()
+        assert bodies.search("brakes", k=1)[0].row.key == (2,)
+    with likewise.open(store, "notes", model=model) as notes:
+        assert notes.record.spec.source == files

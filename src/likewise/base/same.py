@@ -1,4 +1,4 @@
-"""Whether a binding that is there is the one that is asked for."""
+"""Whether a binding that is there is the one that is asked for, and what a swap may change."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _LABELS = frozenset({"source", "store", "model", "wake", "every"})
 """The addresses may be spelt otherwise, a model's space says what it is, the rest can change."""
+_SWAPPABLE = ("chunk", "text")
 
 
 def require_same(there: BindingRecord, spec: BindingSpec, space: Space) -> None:
@@ -23,16 +24,45 @@ def require_same(there: BindingRecord, spec: BindingSpec, space: Space) -> None:
         BindingExists: it has another definition; each field that differs is named.
         SpaceMismatch: it has the same definition for another model or setting.
     """
+    differing = _differing(there, spec)
+    if not differing:
+        there.space.require(space, where=f"binding {spec.name}")
+        return
+    what = "; ".join(f"{name}: {old!r} there, {new!r} here" for name, old, new in differing)
+    if {name for name, _, _ in differing} <= set(_SWAPPABLE):
+        advice = f"Change it without a pause with '{swap_command(there, spec, space)}'."
+    else:
+        advice = f"Choose another name, or drop it first with 'likewise bind drop {spec.name}'."
+    raise BindingExists(
+        f"binding {spec.name} is already there with another definition ({what}). {advice}"
+    )
+
+
+def swap_needed(there: BindingRecord, spec: BindingSpec, space: Space) -> str | None:
+    """The command that makes `there` what `spec` and `space` ask for; None when it is.
+
+    Raises:
+        BindingExists: more differs than a swap can change.
+    """
+    if any(name not in _SWAPPABLE for name, _, _ in _differing(there, spec)):
+        require_same(there, spec, space)
+    if not _differing(there, spec) and there.space.fingerprint == space.fingerprint:
+        return None
+    return swap_command(there, spec, space)
+
+
+def swap_command(there: BindingRecord, spec: BindingSpec, space: Space) -> str:
+    """What to type so that the binding becomes what `spec` and `space` ask for."""
+    options = "".join(f" --{name} {new!r}" for name, _, new in _differing(there, spec))
+    alike = there.space.with_chunker("").fingerprint == space.with_chunker("").fingerprint
+    model = "" if alike else f" --model {spec.model}"
+    return f"likewise bind swap {spec.name}{model}{options}"
+
+
+def _differing(there: BindingRecord, spec: BindingSpec) -> list[tuple[str, object, object]]:
     old, new = dataclasses.asdict(there.spec), dataclasses.asdict(spec)
-    differing = [
-        f"{name}: {old[name]!r} there, {new[name]!r} here"
+    return [
+        (name, old[name], new[name])
         for name in old
         if name not in _LABELS and old[name] != new[name]
     ]
-    if differing:
-        raise BindingExists(
-            f"binding {spec.name} is already there with another definition "
-            f"({'; '.join(differing)}). Choose another name, or drop it first with "
-            f"'likewise bind drop {spec.name}'."
-        )
-    there.space.require(space, where=f"binding {spec.name}")

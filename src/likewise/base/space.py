@@ -75,5 +75,5 @@ class Space:
         raise SpaceMismatch(
             f"{where} holds vectors of {self.model}; these are of {other.model} and can't be "
             f"compared with them ({'; '.join(differing)}). Use the model it was built with, or "
-            f"drop the binding and bind again."
+            f"change the binding's with 'likewise bind swap NAME --model NEW'."
         )

@@ -129,6 +129,12 @@ def verify(source: BoundSource, table: BoundTable, *, repair: bool = True) -> Au
     return dataclasses.replace(audit, details=tuple(details[:DETAILS]))
 
 
+def differing(source: BoundSource, table: BoundTable) -> set[Key]:
+    """Every key for which `verify` finds something wrong."""
+    found = {key for findings in sweep(source, table) for key in wrong(findings)}
+    return found | {each.key for each in _settled(source, table, list(table.flaws()))}
+
+
 def _settled(
     source: BoundSource, table: BoundTable, flaws: Sequence[tuple[Key, str]]
 ) -> list[Finding]:

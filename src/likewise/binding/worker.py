@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from likewise.base.protocols import Embedder, Splitter
     from likewise.base.types import Action
 
+_TELL_SECONDS = 0.2
 _log = logger("binding.worker")
 
 
@@ -138,7 +139,13 @@ class Worker:
             self._at("leased")
             self.intake.run()
             self._fill()
-            return self._publish(self._flying.popleft()) if self._flying else 0
+            if self._flying:
+                return self._publish(self._flying.popleft())
+            if self._source.capture == "outbox" and not self._has_work():
+                # Now, not after the next pause: by then it is time to look at the outbox again.
+                # Where a source is compared, giving back would look like a change of it.
+                self._ledger.release()
+            return 0
         except BaseException as error:
             if isinstance(error, LeaseLost):
                 self._ledger.lost()
@@ -182,6 +189,7 @@ class Worker:
         """
         stop = stop or threading.Event()
         delay, went_well = self.options.first_delay, self._clock()
+        told = went_well - _TELL_SECONDS
         while not stop.is_set():
             try:
                 worked = self.step()
@@ -194,8 +202,10 @@ class Worker:
                 worked = 0
                 stop.wait(delay)
                 delay = min(2 * delay, self.options.longest_delay)
-            if progress is not None:
+            if progress is not None and (not worked or self._clock() - told >= _TELL_SECONDS):
+                # Counting a large table takes longer than embedding a batch of it.
                 progress(status(self._source, self._table))
+                told = self._clock()
             if not worked:
                 if self._table.is_paused():
                     break

@@ -1,4 +1,4 @@
-"""`likewise bind`: make, look at, check and drop bindings."""
+"""`likewise bind`: make, check and drop bindings; further commands are in files of their own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec, without_password
-from likewise.cli import output, resolve
+from likewise.cli import bind_status, bind_swap, bind_work, output, resolve
+from likewise.cli.bound import one
 from likewise.cli.options import config_option, database_option, json_option, model_options
-from likewise.cli.search import DEMO_DATABASE, record_of
 
 if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord, BoundSource, BoundTable
     from likewise.base.precision import Precision
-
-_COLUMNS = ("name", "table", "rows", "current", "pending", "parked", "lag", "state", "model")
 
 
 @click.group()
@@ -120,6 +118,7 @@ def add(
 
 
 def _drain(record: BindingRecord, rows: BoundSource, vectors: BoundTable, models: Any) -> None:
+    from likewise.binding.canary import require_same_model
     from likewise.binding.worker import Worker
     from likewise.server.bindings import splitter
 
@@ -130,40 +129,8 @@ def _drain(record: BindingRecord, rows: BoundSource, vectors: BoundTable, models
         contextlib.closing(worker),
         output.bar(f"embedding {record.spec.name}", total=rows.count()) as show,
     ):
+        require_same_model(vectors, service)
         worker.drain(lambda status: show(status.rows - status.pending, status.rows))
-
-
-@bind.command()
-@click.argument("name", required=False)
-@database_option
-@config_option
-@json_option
-def status(name: str | None, db: str | None, config_path: Path, as_json: bool) -> None:
-    """Show how far each binding's vectors have followed its rows."""
-    from likewise.binding.status import status as status_of
-    from likewise.server.databases import ends
-
-    states = []
-    for record in _records(name, db, config_path):
-        with ends(record) as (rows, vectors):
-            state = dataclasses.asdict(status_of(rows, vectors))
-        states.append(
-            state
-            | {
-                "name": record.spec.name,
-                "table": record.spec.table,
-                "model": record.space.model,
-                "database": without_password(record.spec.store_address),
-                "lag": f"{state['lag_seconds']:.1f} s",
-            }
-        )
-    if as_json:
-        output.json(states)
-        return
-    output.table(states, _COLUMNS, empty="no binding yet; make one with: likewise bind add --help")
-    for state in states:
-        if state.get("error"):
-            output.warn(f"{state['name']}: {state['error']}")
 
 
 @bind.command()
@@ -186,7 +153,7 @@ def verify(name: str, repair: bool, db: str | None, config_path: Path, as_json: 
     from likewise.cli.main import EXIT_FOUND_TROUBLE
     from likewise.server.databases import ends
 
-    record = record_of(name, _databases(db, config_path))
+    record = one(name, db, config_path)
     with ends(record) as (rows, vectors):
         audit = audit_of(rows, vectors, repair=repair)
     if as_json:
@@ -207,14 +174,23 @@ def verify(name: str, repair: bool, db: str | None, config_path: Path, as_json: 
 @database_option
 @config_option
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def drop(name: str, db: str | None, config_path: Path, yes: bool) -> None:
-    """Remove a binding: its triggers, log and vectors. The table itself is left as it is."""
+@click.option(
+    "--force", is_flag=True, help="Drop log and vectors even if the source can't be reached."
+)
+def drop(name: str, db: str | None, config_path: Path, yes: bool, force: bool) -> None:
+    """Remove a binding: its triggers, log and vectors. The rows themselves are left as they are.
+
+    All its generations go. When the source can't be reached, nothing is dropped unless --force says
+    so; what then stays in the source is named.
+    """
     from likewise.server.databases import drop as drop_binding
 
-    record = record_of(name, _databases(db, config_path))
+    record = one(name, db, config_path)
     if not yes:
         click.confirm(f"Drop the binding {name!r} and its vectors?", abort=True, err=True)
-    drop_binding(record.spec.store_address, name)
+    left = drop_binding(record.spec.store_address, name, force=force)
+    if left is not None:
+        output.warn(f"left behind: {left}")
     output.note(f"binding {name} dropped")
 
 
@@ -224,17 +200,8 @@ def _report(rows: BoundSource, vectors: BoundTable) -> None:
     now = status_of(rows, vectors)
     output.say(f"{now.name}: {now.rows:,} rows, {now.current:,} current, {now.pending:,} pending")
     if now.parked:
-        output.warn(f"{now.parked:,} rows can't be embedded; see: likewise bind status")
+        output.warn(f"{now.parked:,} rows can't be embedded; see: likewise bind parked {now.name}")
 
 
-def _databases(db: str | None, config_path: Path) -> list[str]:
-    return resolve.databases(db, config_path, fallback=DEMO_DATABASE)
-
-
-def _records(name: str | None, db: str | None, config_path: Path) -> list[BindingRecord]:
-    from likewise.server.databases import records
-
-    addresses = _databases(db, config_path)
-    if name is not None:
-        return [record_of(name, addresses)]
-    return [record for address in addresses for record in records(address)]
+for command in (*bind_status.COMMANDS, *bind_swap.COMMANDS, *bind_work.COMMANDS):
+    bind.add_command(command)

@@ -79,6 +79,9 @@ class Catalogued:
         self._keeping = keeping
         self._cleanup = cleanup
         self._folders: dict[str, Path | None] = {}
+        self._asked: dict[str, str] = {}
+        """Full names, by those that bindings use."""
+        self._served: set[str] = set()
 
     def bound(self, name: str, binding: str) -> Standing:
         """The model called `name`, loaded and kept, because `binding` uses it.
@@ -89,10 +92,25 @@ class Catalogued:
         """
         from likewise.runtime.standing import Standing
 
-        full = self._add(name)
-        self.registry.pin(full, binding)
-        self._load(full)
+        full = self._asked[name] = self._add(name)
+        # Pinned once it is there: what must be there and isn't keeps a server from being ready.
+        with self.registry.load(full).result():
+            self.registry.pin(full, binding)
         return Standing(self.registry, full)
+
+    def unbound(self, name: str, binding: str) -> None:
+        """`binding` doesn't use the model called `name` any more.
+
+        It is unloaded unless another binding uses it, or it is to be served in any case.
+        """
+        full = self._asked.get(name)
+        if full is None:
+            return
+        self.registry.unpin(full, binding)
+        if full not in self._served:
+            # Refused where another binding uses it, or it is being loaded just now.
+            with contextlib.suppress(AdminError):
+                self.registry.unload(full)
 
     def serve(self, name: str | None) -> None:
         """Have the model called `name`, the default one when None; loaded unless that may wait.
@@ -102,9 +120,11 @@ class Catalogued:
             LikewiseError: it can't be loaded.
         """
         if self._keeping.is_lazy:
-            self._add_unseen(name or DEFAULT_MODEL)
+            self._served.add(self._add_unseen(name or DEFAULT_MODEL))
         else:
-            self._load(self._add(name or DEFAULT_MODEL))
+            full = self._add(name or DEFAULT_MODEL)
+            self._served.add(full)
+            self._load(full)
 
     def start(self) -> None:
         """Watch the folder, set the aliases; all models are named by now.
@@ -136,7 +156,7 @@ class Catalogued:
         located = loading.find(name, self._place)
         return self._enter(located.name, name, located.folder)
 
-    def _add_unseen(self, name: str) -> None:
+    def _add_unseen(self, name: str) -> str:
         """Take it into the list; only what may still be fetched needn't be here."""
         from likewise.models.locate import locate, named
 
@@ -146,7 +166,7 @@ class Catalogued:
         except ModelNotFound:
             if self._place.offline or "/" not in full:
                 raise
-        self._enter(full, name, folder)
+        return self._enter(full, name, folder)
 
     def _enter(self, full: str, name: str, folder: Path | None) -> str:
         """One model may be asked for by several names; two models can't have one."""

@@ -164,7 +164,7 @@ def _engine(what: str, folder: Path, place: Place) -> Iterator[Finding]:
 
 
 def _addresses(db: str | None, config_path: Path) -> list[str]:
-    from likewise.cli.search import DEMO_DATABASE
+    from likewise.cli.bound import DEMO_DATABASE
 
     try:
         return resolve.databases(db, config_path, fallback=DEMO_DATABASE)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import BindingNotFound
+from likewise.base.errors import BindingNotFound, LikewiseError
+from likewise.base.log import fields, logger
 from likewise.cli import catalogue, output
 from likewise.cli.guarding import Guarding, guard_of
 from likewise.cli.resolve import Keeping
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from starlette.applications import Starlette
 
@@ -30,6 +34,11 @@ if TYPE_CHECKING:
     from likewise.server.serving import Listed
     from likewise.server.tracing import Tracer
 
+_log = logger("cli")
+_NOT_AS_SET = (
+    "the settings ask for another model, text or passages than its vectors are of; the old ones "
+    "answer until you run:"
+)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -99,7 +108,7 @@ def serve(
         tracer = _tracer(launch.otlp_endpoint, cleanup)
         cleanup.callback(server.join)
         models = cleanup.enter_context(catalogue.opened(launch.place, launch.keeping))
-        bindings = tuple(_live(_records(launch, models), models, cleanup))
+        bindings = tuple(_live(launch, models, cleanup))
         is_empty = not bindings and launch.keeping.models_dir is None
         for name in launch.models or ((None,) if is_empty else ()):
             models.serve(name)
@@ -192,15 +201,35 @@ def announce(running: Running) -> None:
     output.note(f"listening on {running.url} (Ctrl-C stops)")
 
 
-def _records(launch: Launch, models: Catalogued) -> list[BindingRecord]:
-    """The bindings to serve: those in the databases, and those to be made if they aren't there."""
+def _live(
+    launch: Launch, models: Catalogued, cleanup: contextlib.ExitStack
+) -> Iterator[LiveBinding]:
+    """The bindings to serve: those of the settings, made where there is none, and stored ones."""
     if not launch.databases and not launch.specs:
-        return []
+        return
+    from likewise.server.bindings import LiveBinding
+
+    found = [_settled(spec, models) for spec in launch.specs]
+    found += [(record, _no_notice) for record in _stored(launch.databases)]
+    for record, notice in found:
+        name = record.spec.name
+        live = LiveBinding(
+            record,
+            functools.partial(models.bound, binding=name),
+            notice=notice,
+            release=functools.partial(models.unbound, binding=name),
+        )
+        cleanup.callback(live.stop)
+        live.start()
+        yield live
+
+
+def _stored(addresses: Sequence[str]) -> list[BindingRecord]:
     from likewise.base.spec import without_password
     from likewise.server.databases import records
 
-    made = [make_binding(spec, models.bound(spec.model, spec.name)) for spec in launch.specs]
-    for address in launch.databases:
+    made = []
+    for address in addresses:
         found = records(address)
         if not found:
             shown = without_password(address)
@@ -210,6 +239,47 @@ def _records(launch: Launch, models: Catalogued) -> list[BindingRecord]:
             )
         made += found
     return made
+
+
+Notice = Callable[["BindingRecord"], "str | None"]
+"""What is to be said of a binding as it is, if anything."""
+
+
+def _no_notice(record: BindingRecord) -> str | None:
+    return None
+
+
+def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Notice]:
+    """The binding of `spec`, as it is; and what tells whether it is as the settings say.
+
+    One with the vectors of another model, text or passages is served as it is: old vectors answer
+    better than nothing does. That they are old is said here, in the log, and as its trouble for as
+    long as it is so.
+    """
+    from likewise.base.same import swap_needed
+    from likewise.server.bindings import splitter
+    from likewise.server.databases import found_or_made
+
+    service = models.bound(spec.model, spec.name)
+    # Before anything is made: a binding that can't be worked on must not be left behind.
+    splitter(service, spec)
+    space = service.space.with_chunker(spec.chunk)
+    record, wanted = found_or_made(spec, space)
+
+    def notice(there: BindingRecord) -> str | None:
+        resolved = dataclasses.replace(spec, table=there.spec.table, key=there.spec.key)
+        try:
+            command = swap_needed(there, resolved, space)
+        except LikewiseError as otherwise:
+            return str(otherwise)
+        return None if command is None else f"{_NOT_AS_SET} {command}"
+
+    if wanted is not None:
+        output.warn(f"binding {spec.name}: {_NOT_AS_SET} {wanted}")
+        _log.warning(fields("binding isn't as set", binding=spec.name, run=wanted))
+    if record.space.with_chunker("").fingerprint != space.with_chunker("").fingerprint:
+        models.unbound(spec.model, spec.name)
+    return record, notice
 
 
 def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecord:
@@ -226,17 +296,3 @@ def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecor
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
     return create(spec, service.space.with_chunker(spec.chunk))
-
-
-def _live(
-    records: Sequence[BindingRecord], models: Catalogued, cleanup: contextlib.ExitStack
-) -> Iterator[LiveBinding]:
-    if not records:
-        return
-    from likewise.server.bindings import LiveBinding
-
-    for record in records:
-        live = LiveBinding(record, models.bound(record.spec.model, record.spec.name))
-        cleanup.callback(live.stop)
-        live.start()
-        yield live

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -13,13 +14,15 @@ import click
 from likewise.base.log import JsonFormatter, TextFormatter, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from rich.progress import Progress
 
     from likewise.base.errors import LikewiseError
 
+Show = Callable[[int, "int | None"], None]
+"""Told how much is done, and of how much."""
 _log = logger("cli")
 _json_records = False
 """Whether standard error is read by a program, which wants nothing there but records."""
@@ -129,9 +132,7 @@ def bad(text: str) -> str:
 
 
 @contextlib.contextmanager
-def bar(
-    what: str, *, total: int | None = None, unit: str = "rows"
-) -> Iterator[Callable[[int, int | None], None]]:
+def bar(what: str, *, total: int | None = None, unit: str = "rows") -> Iterator[Show]:
     """Progress on standard error: call what it gives with how much is done, and of how much.
 
     It shows the rate and the time left, from the first call on; nothing where there is no

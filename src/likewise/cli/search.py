@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from likewise.base.errors import BindingNotFound
-from likewise.base.names import nearest
 from likewise.cli import output, resolve
+from likewise.cli.bound import one
 from likewise.cli.options import config_option, database_option, json_option, model_options
 
 if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord
     from likewise.base.precision import Precision
 
-DEMO_DATABASE = Path("demo.db")
 _SHOWN_CHARACTERS = 240
 
 
@@ -57,34 +55,12 @@ def search(
         answer = asking.search(url, asked, key=key)
     else:
         place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
-        record = record_of(name, resolve.databases(db, config_path, fallback=DEMO_DATABASE))
+        record = one(name, db, config_path)
         answer = _answer(record, query, k, fresh_only, place)
     if as_json:
         output.json(answer)
     else:
         _show(answer["results"])
-
-
-def record_of(name: str, addresses: list[str]) -> BindingRecord:
-    """The binding called `name` in one of the databases at `addresses`.
-
-    Raises:
-        BindingNotFound: none has it; the message lists those there are.
-    """
-    from likewise.base.spec import without_password
-    from likewise.server.databases import records
-
-    found = [record for address in addresses for record in records(address)]
-    for record in found:
-        if record.spec.name == name:
-            return record
-    names = [record.spec.name for record in found]
-    raise BindingNotFound(
-        f"no binding {name!r} in {', '.join(map(without_password, addresses))}"
-        f"{nearest(name, names)}; "
-        f"there are: {', '.join(names) or 'none'}",
-        param="name",
-    )
 
 
 def _answer(
@@ -97,8 +73,7 @@ def _answer(
     from likewise.server.search import answer_of
 
     with contextlib.closing(loading.Models(place)) as models:
-        service = models.get(record.spec.model)
-        binding = LiveBinding(record, service)
+        binding = LiveBinding(record, models.get)
         try:
             binding.catch_up()
             results = binding.search(query, k, fresh_only=fresh_only)

@@ -141,6 +141,13 @@ class Registry(Keeping):
             if binding not in bound:
                 bound.append(binding)
 
+    def unpin(self, name: str, binding: str) -> None:
+        """`binding` doesn't use it any more."""
+        with self._lock:
+            bound = self._entry(name).bound
+            if binding in bound:
+                bound.remove(binding)
+
     def load(self, name: str, *, keep_alive_s: float | None = None) -> Granted:
         """As `lease`, for those who want it tried at once, whatever happened before."""
         with self._lock:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING
 
-from likewise.base.spec import path_of, scheme_of
+from likewise.base.errors import (
+    BindingNotFound,
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseMissing,
+    LikewiseError,
+)
+from likewise.base.same import swap_needed
+from likewise.base.spec import path_of, scheme_of, without_password
 from likewise.sources.names import open_source
 from likewise.stores.names import open_bindings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from likewise.base.bindings import Bindings
     from likewise.base.bound import BindingRecord, BoundSource, BoundTable
     from likewise.base.space import Space
     from likewise.base.spec import BindingSpec
+
+_TRIES = 3
 
 
 @contextlib.contextmanager
@@ -49,6 +60,25 @@ def create(spec: BindingSpec, space: Space) -> BindingRecord:
         path_of(spec.store_address).touch(exist_ok=True)
     with bindings_of(spec.store_address) as bindings:
         return bindings.create(spec, shape, space)
+
+
+def found_or_made(spec: BindingSpec, space: Space) -> tuple[BindingRecord, str | None]:
+    """The binding of `spec`, made if it isn't there; and the command that makes it what it says.
+
+    None where it holds what `spec` and `space` say already. What a swap can change (model,
+    passages, text) may differ.
+
+    Raises:
+        As `create`, but for what a swap can change.
+    """
+    with contextlib.closing(open_source(spec)) as source:
+        shape = source.resolve()
+    wanted = dataclasses.replace(spec, table=shape.table, key=shape.key)
+    try:
+        there = record(spec.store_address, spec.name)
+    except (BindingNotFound, DatabaseMissing):
+        return create(spec, space), None
+    return there, swap_needed(there, wanted, space)
 
 
 def records(address: str) -> list[BindingRecord]:
@@ -87,17 +117,36 @@ def ends(record: BindingRecord) -> Iterator[tuple[BoundSource, BoundTable]]:
         yield source, table
 
 
-def drop(address: str, name: str) -> None:
+def drop(address: str, name: str, *, force: bool = False) -> str | None:
     """Remove a binding: what captures its changes, its log and its vectors.
+
+    With `force` its vectors go also when its source is out of reach; gives what stays there.
 
     Raises:
         BindingNotFound: there is none of that name.
         DatabaseError: the source can't be reached, so its triggers would stay; nothing was dropped.
     """
     with bindings_of(address) as bindings:
-        for generation in bindings.generations(name):
-            detach(generation)
+        there = bindings.generations(name)
+        left = None
+        try:
+            _detach_all(there)
+        except LikewiseError as unreachable:
+            shown = without_password(there[0].spec.source)
+            if not force:
+                raise DatabaseError(
+                    f"binding {name}: its source can't be reached, so what captures changes there "
+                    f"would stay; nothing was dropped. Try again when {shown} is back, or drop the "
+                    f"vectors all the same with --force ({unreachable})"
+                ) from unreachable
+            left = (
+                f"triggers and tables called likewise_{name}_... in {shown}, if it is still there"
+            )
         bindings.drop(name)
+    if left is None:
+        for each in there:
+            clean_up(each)
+    return left
 
 
 def drop_generation(address: str, name: str, generation: int) -> None:
@@ -106,15 +155,85 @@ def drop_generation(address: str, name: str, generation: int) -> None:
     Raises:
         BindingNotFound: there is no such generation.
         BindingError: it is the current one.
+        DatabaseError: the source can't be reached; nothing was dropped.
     """
     with bindings_of(address) as bindings:
-        for each in bindings.generations(name):
-            if each.generation == generation and each.state != "current":
-                detach(each)
+        found = [
+            each
+            for each in bindings.generations(name)
+            if each.generation == generation and each.state != "current"
+        ]
+        _detach_all(found)
         bindings.drop_generation(name, generation)
+    for each in found:
+        clean_up(each)
+
+
+def retry_parked(record: BindingRecord) -> int:
+    """Put the parked rows of every generation back on the queue; how many of the current one."""
+    count = 0
+    for each in _all(record):
+        with ends(each) as (_, table):
+            found = table.retry_parked()
+            count += found if each.state == "current" else 0
+    return count
+
+
+def pause(record: BindingRecord, paused: bool, *, accept_deletes: bool = False) -> None:
+    """Stop the workers of every generation, or let them go on; perhaps let them remove many rows.
+
+    Raises:
+        BindingNotFound: the binding is gone.
+    """
+    with bindings_of(record.spec.store_address) as bindings:
+        if accept_deletes:
+            for each in bindings.generations(record.spec.name):
+                with contextlib.closing(bindings.table(each)) as table:
+                    table.allow_deletes(True)
+        bindings.pause(record.spec.name, paused)
+
+
+def _all(record: BindingRecord) -> list[BindingRecord]:
+    with bindings_of(record.spec.store_address) as bindings:
+        return bindings.generations(record.spec.name)
+
+
+def clean_up(record: BindingRecord) -> None:
+    """Leave nothing in its source of a generation that was dropped while a worker was at it.
+
+    Nothing happens where there is another of that number by now, or the source can't be reached.
+    """
+    spec = record.spec
+    with (
+        contextlib.suppress(LikewiseError),
+        contextlib.closing(open_source(spec, generation=record.generation)) as source,
+    ):
+        # Triggers that write into the store's own log went in the store's transaction.
+        if source.capture == "outbox" and record.generation not in _numbers(
+            spec.store_address, spec.name
+        ):
+            source.detach()
+
+
+def _numbers(address: str, name: str) -> list[int]:
+    with bindings_of(address) as bindings:
+        try:
+            return [each.generation for each in bindings.generations(name)]
+        except BindingNotFound:
+            return []
+
+
+def _detach_all(records: Sequence[BindingRecord]) -> None:
+    for each in records:
+        detach(each)
 
 
 def detach(record: BindingRecord) -> None:
     """Leave nothing of a generation in its source."""
     with contextlib.closing(open_source(record.spec, generation=record.generation)) as source:
+        for _ in range(_TRIES - 1):
+            # Triggers are on tables that others use: the database may let those go first.
+            with contextlib.suppress(DatabaseLocked):
+                source.detach()
+                return
         source.detach()

@@ -91,6 +91,13 @@ class BindingStates:
         ("pending", "Changes not yet carried over."),
         ("parked", "Rows that can't be embedded."),
         ("lag_seconds", "Age of the oldest change not yet carried over."),
+        ("coverage", "Part of the rows that are current, 0 to 1."),
+        ("rows_per_second", "Rows published a second since the last time somebody asked."),
+        ("generation", "Number of the generation that answers."),
+    )
+    _OF_GENERATIONS = (
+        ("coverage", "Part of the rows that are current in a generation, 0 to 1."),
+        ("pending", "Changes not yet carried over into a generation."),
     )
 
     def __init__(self, live: Sequence[LiveBinding]) -> None:
@@ -114,4 +121,15 @@ class BindingStates:
             for state in states:
                 if (value := state.get(name)) is not None:
                     family.add_metric([str(state["name"])], float(value))
+            yield family
+        for name, help_text in self._OF_GENERATIONS:
+            labels = ("binding", "generation", "state")
+            family = GaugeMetricFamily(
+                f"likewise_binding_generation_{name}", help_text, labels=labels
+            )
+            for state in states:
+                for each in state["generations"]:
+                    if (value := each.get(name)) is not None:
+                        at = [str(state["name"]), str(each["generation"]), str(each["state"])]
+                        family.add_metric(at, float(value))
             yield family

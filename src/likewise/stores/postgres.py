@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import LeaseLost
+from likewise.base.errors import BindingNotFound, LeaseLost
 from likewise.base.space import Space
 from likewise.base.types import Applied, Block, Chunk, Feed, Key
 from likewise.sql.postgres import Database, ours
@@ -228,7 +228,15 @@ class PostgresTable(PostgresQueue):
         return None if found is None else int(found[0])
 
     def _require_mine(self, db: Connection) -> None:
-        """Inside a transaction: this worker hasn't been declared dead."""
+        """Inside a transaction: it is still this binding, and this worker isn't declared dead."""
+        made = db.execute(
+            f"SELECT extract(epoch FROM created)::float8 FROM {BINDING}"
+            " WHERE name = %s AND generation = %s",
+            self._id,
+        ).fetchone()
+        if made is None or made[0] != self.record.created:
+            # A swap given up and begun anew has the same number, and perhaps another text.
+            raise BindingNotFound(f"the database no longer has this binding {self.name!r}")
         if self._holder is None:
             return
         found = db.execute(

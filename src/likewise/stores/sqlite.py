@@ -287,7 +287,7 @@ class SqliteTable(SqliteQueue):
 
     def _require_mine(self, db: apsw.Connection) -> None:
         """Inside a write transaction: nobody else leads, and it is still this binding."""
-        sql = f"SELECT lease_holder, fingerprint FROM {BINDING} WHERE {_ONE}"
+        sql = f"SELECT lease_holder, fingerprint, created FROM {BINDING} WHERE {_ONE}"
         found: Any = db.execute(sql, self._id).fetchone()
         if found is None:
             raise self._gone()
@@ -295,6 +295,9 @@ class SqliteTable(SqliteQueue):
             raise SpaceMismatch(
                 f"binding {self.name} was made anew for another model or setting; restart"
             )
+        if found[2] != self.record.created:
+            # A swap given up and begun anew has the same number, and perhaps another text.
+            raise self._gone()
         if self._holder is not None and self._lease_of != self._database.generation:
             raise LeaseLost(f"{self._database.path} was replaced by another file")
         if found[0] != self._holder:

@@ -63,3 +63,24 @@ def test_a_file_that_is_something_else_is_left_alone_and_said(
     assert embedded(tmp_path, str(path))[1] == 0
     assert path.read_text() == written
     assert "no vectors are kept" in caplog.text and "isn't a SQLite database" in caplog.text
+
+
+def test_a_model_that_no_binding_uses_any_more_is_let_go(tmp_path: Path) -> None:
+    one, two = str(write_bert(tmp_path / "one")), str(write_bert(tmp_path / "two"))
+    with catalogue.opened(place(tmp_path), Keeping()) as models:
+        models.serve(two)
+        for name in (one, two):
+            models.bound(name, "pages")
+            models.bound(name, "notes")
+
+        def loaded() -> list[str]:
+            there = models.registry.models()
+            return sorted(each.name for each in there if each.state == "loaded")
+
+        models.unbound(one, "pages")
+        assert loaded() == ["one", "two"], "another binding uses it"
+        for name in (one, two):
+            models.unbound(name, "notes")
+            models.unbound(name, "pages")
+        models.unbound("never heard of", "pages")
+        assert loaded() == ["two"], "it is to be served in any case"

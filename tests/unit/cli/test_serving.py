@@ -224,6 +224,60 @@ def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: 
     assert "Traceback" not in server.said
 
 
+def test_settings_that_ask_for_other_vectors_are_said_and_swapped_while_it_serves(
+    start: Start, tmp_path: Path, model_cache: Path
+) -> None:
+    db = apsw.Connection(str(tmp_path / "app.db"))
+    db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, title TEXT, body TEXT)")
+    db.execute("INSERT INTO pages (title, body) VALUES ('Cats', 'They purr.'), ('Pasta', 'Boil.')")
+    settings = (
+        "[server]\nport = 0\n[[binding]]\nname = 'pages'\n"
+        "source = 'sqlite:app.db'\ntable = 'pages'\ntext = '{}'\n"
+    )
+    config = tmp_path / "likewise.toml"
+    config.write_text(settings.replace("{}", "{title}: {body}"), encoding="utf-8")
+    server = start("up")
+    wait_until(server.is_ready)
+    wait_until(lambda: server.ask("/bindings")["bindings"][0]["current"] == 2)
+    assert server.ask("/health")["status"] == "ok"
+    assert server.end() == 0
+
+    config.write_text(settings.replace("{}", "{title}"), encoding="utf-8")
+    server = start("up")
+    wait_until(server.is_ready)
+    health = server.ask("/health")
+    command = "likewise bind swap pages --text '{title}'"
+    assert (health["status"], command in health["troubles"]["pages"]) == ("degraded", True)
+    assert "warning: binding pages: the settings ask for another model" in server.said
+    # As it is, it answers and follows.
+    found = server.ask("/search", {"q": "a kitten", "k": 1})["results"][0]
+    assert (found["key"], found["text"]) == ([1], "Cats: They purr.")
+    db.execute("UPDATE pages SET title = 'Rockets' WHERE id = 2")
+    best = {"q": "space travel", "k": 1}
+    wait_until(lambda: server.ask("/search", best)["results"][0]["text"] == "Rockets: Boil.")
+
+    at = {"LIKEWISE_HOME": str(model_cache), "LIKEWISE_OFFLINE": "1"}
+    argv = [sys.executable, "-m", *command.replace("'", "").split()]
+    subprocess.run(argv, cwd=tmp_path, env=os.environ | at, check=True, capture_output=True)
+    wait_until(lambda: server.ask("/search", best)["results"][0]["text"] == "Rockets")
+    wait_until(lambda: server.ask("/health")["status"] == "ok")
+    assert server.ask("/bindings")["bindings"][0]["generation"] == 2
+    db.close()
+    assert server.end() == 0
+    assert "Traceback" not in server.said
+    # Other things that differ can't be swapped, and nothing is served in their place.
+    config.write_text(
+        settings.replace("{}", "{title}").replace("table = 'pages'", "table = 'other'"),
+        encoding="utf-8",
+    )
+    db = apsw.Connection(str(tmp_path / "app.db"))
+    db.execute("CREATE TABLE other (id INTEGER PRIMARY KEY, title TEXT)")
+    db.close()
+    server = start("up")
+    assert server.popen.wait(60) == 2
+    assert "already there with another definition (table: 'pages' there" in server.said
+
+
 def run(*argv: str, expect: int = 0, key: str = "") -> str:
     """What another `likewise` says, on both its outputs."""
     command = [sys.executable, "-m", "likewise", *argv]

@@ -42,7 +42,7 @@ def make(database: Path) -> Iterator[Make]:
         spec = BindingSpec(name, f"sqlite:{database}", "t", text)
         model = service()
         record = create_binding(spec, model.space.with_chunker(spec.chunk))
-        made.append(LiveBinding(record, model))
+        made.append(LiveBinding(record, lambda name: model))
         made[-1].start()
         wait_until(lambda: made[-1].status().current == 2, what="the first filling")
         wait_until(lambda: made[-1].state()["indexed"] == 2, what="the index")
@@ -181,4 +181,4 @@ def test_vectors_of_another_model_are_refused(make: Make, database: Path) -> Non
             return dataclasses.replace(super().space, weights="11")
 
     with pytest.raises(SpaceMismatch, match="weights: '00' there, '11' here"):
-        LiveBinding(get_binding(database, "notes"), cast("Service", Other()))
+        LiveBinding(get_binding(database, "notes"), lambda name: cast("Service", Other()))
