@@ -73,7 +73,7 @@ def postgres_store(address: str) -> Iterator[Harness]:
         tables = [bindings.table(record) for _ in range(2)]
 
     # What a worker that isn't alive has claimed is free.
-    app("INSERT INTO likewise.worker VALUES ('docs', 1, %s, 'infinity')", [tables[0]._me])
+    app("INSERT INTO likewise.worker VALUES ('docs', 1, %s, 'infinity')", [vars(tables[0])["_me"]])
 
     def log(key: Key) -> int:
         tables[0].enqueue([key])

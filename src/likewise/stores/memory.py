@@ -123,7 +123,7 @@ class MemoryTable:
             return [entry for entry in self.log.entries if entry.seq > after][:limit]
 
     def unclaim(self) -> None:
-        """Nothing: the one that holds the lease works on what it finds."""
+        """Nothing."""
 
     def enqueue(self, keys: Sequence[Key], *, at: Sequence[float] | None = None) -> int:
         """Log each key as perhaps changed; gives how many."""
@@ -134,9 +134,9 @@ class MemoryTable:
 
     def relay(self, captured: Captured) -> None:
         """Take over a source's changes and its place."""
-        if not captured.before and not captured.changes:
-            return
         with self._state.lock:
+            if not captured.before and not captured.changes:
+                return
             if self._state.place not in (None, captured.before):
                 self._state.wanted += 1
             for change in captured.changes:

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from likewise.sql.postgres import Connection
 
 _ONE = "name = %s AND generation = %s"
-_FORGOTTEN = b""
 _FORGOTTEN_AFTER = "1 hour"
 
 
@@ -220,16 +219,16 @@ class PostgresQueue:
             raise self._gone()
         stored, parked, chunks, waiting, oldest, holder, published, reconciling, error, paused = row
         return Counts(
-            stored=stored - parked,
-            parked=parked,
-            chunks=chunks,
-            waiting=waiting,
-            oldest=oldest,
-            published=published,
-            is_reconciling=reconciling,
-            holder=holder,
-            error=error,
-            is_paused=paused,
+            stored - parked,
+            parked,
+            chunks,
+            waiting,
+            oldest,
+            published,
+            reconciling,
+            holder,
+            error,
+            paused,
         )
 
     def parked(self, limit: int | None = 100) -> list[Parked]:
@@ -255,7 +254,7 @@ class PostgresQueue:
                 (),
             )
             return db.execute(
-                f"UPDATE {tables.row} SET fingerprint = %s WHERE status = 'parked'", (_FORGOTTEN,)
+                f"UPDATE {tables.row} SET fingerprint = %s WHERE status = 'parked'", (b"",)
             ).rowcount
 
     def want_reconcile(self) -> None:
