@@ -291,8 +291,7 @@ class MemoryTable:
 
     def want_reconcile(self) -> None:
         """Ask for source and store to be compared row by row."""
-        with self._state.lock:
-            self._state.wanted += 1
+        self._state.wanted += 1
 
     def is_paused(self) -> bool:
         """Whether the binding is paused."""

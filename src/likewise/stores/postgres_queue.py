@@ -1,9 +1,6 @@
 """The log of one binding in Postgres: what waits, who works on it, what is remembered.
 
-Sequence numbers don't follow the order of commits, so nothing here is answered "up to a number".
-A claim draws a ticket and writes it on the entries it takes. An entry under ticket c could be seen
-before c was drawn, and a row read under a later ticket was read after that: so what a publication
-under ticket t answers are the entries of its key under tickets up to t, and no others.
+Answered is what was claimed under tickets up to one's own, never "up to a number".
 """
 
 from __future__ import annotations
@@ -378,10 +375,7 @@ class PostgresQueue:
             (self._lease_seconds, *self._id, self._holder),
         )
         if found.rowcount == 0:
-            raise LeaseLost(
-                f"binding {self.name}: the lease of {self._holder} ran out and was taken away; "
-                "nothing of this batch was published"
-            )
+            raise LeaseLost(f"binding {self.name}: the lease of {self._holder} was taken away")
 
     def _want(self, db: Connection) -> None:
         db.execute(
