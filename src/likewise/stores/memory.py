@@ -247,8 +247,8 @@ class MemoryTable:
 
     def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
         """Those of `keys` (or all) that have a log entry."""
-        waiting = {entry.key for entry in self.log.entries}
-        return waiting if keys is None else waiting & set(keys)
+        found = {entry.key for entry in self.log.entries}
+        return found if keys is None else found & set(keys)
 
     def has_work(self) -> bool:
         """Whether the log holds anything, or source and store are still to be compared."""
@@ -275,9 +275,9 @@ class MemoryTable:
         """Rows that couldn't be embedded, and why; all of them when `limit` is None."""
         with self._state.lock:
             found = [
-                Parked(key, held.error, held.attempts, held.at)
-                for key, held in self._state.held.items()
-                if held.error is not None
+                Parked(key, each.error, each.attempts, each.at)
+                for key, each in self._state.held.items()
+                if each.error
             ]
         return found[:limit]
 
@@ -285,9 +285,7 @@ class MemoryTable:
         """Put all parked rows back on the queue; gives how many."""
         keys = [each.key for each in self.parked(None)]
         self.forget(keys)
-        for key in keys:
-            self.log.append(key)
-        return len(keys)
+        return self.enqueue(keys)
 
     def want_reconcile(self) -> None:
         """Ask for source and store to be compared row by row."""

@@ -195,7 +195,7 @@ class PostgresQueue:
             " false)"
         )
         with self._database.session() as db:
-            return bool(_first(db.execute(sql, self._id).fetchone()))
+            return bool((db.execute(sql, self._id).fetchone() or (False,))[0])
 
     def counts(self) -> Counts:
         """How it stands: counts over narrow tables, no vector is read."""
@@ -322,7 +322,7 @@ class PostgresQueue:
         """The newest log entry that can be seen; 0 when the log is empty."""
         with self._database.session() as db:
             found = db.execute(f"SELECT max(seq) FROM {self._tables.log}", ()).fetchone()
-        return int(_first(found) or 0)
+        return int((found or (0,))[0] or 0)
 
     def is_past(self, seq: int) -> bool:
         """Whether no entry up to `seq` can be seen any more."""
@@ -397,7 +397,3 @@ class PostgresQueue:
 
     def _gone(self) -> BindingNotFound:
         return BindingNotFound(f"the database no longer has a binding {self.name!r}")
-
-
-def _first(row: tuple[Any, ...] | None) -> Any:
-    return None if row is None else row[0]
