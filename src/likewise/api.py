@@ -86,8 +86,8 @@ def bind(
     Binding again with the same definition opens what is there.
 
     Args:
-        source: where the rows are: a SQLite or (`.duckdb`) DuckDB file that exists, or an address:
-            `sqlite:PATH`, `postgresql://…`, `duckdb:PATH`, `files:FOLDER`.
+        source: where the rows are: a SQLite file that exists, or an address:
+            `sqlite:PATH`, `postgresql://…`, `files:FOLDER`.
         table: the table or view whose rows get vectors.
         text: template over its columns, such as `{title}\n{body}`.
         name: the binding's name; None takes the table's, in lower case.

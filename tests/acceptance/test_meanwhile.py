@@ -79,6 +79,27 @@ def test_everything_removed_meanwhile(rig: Rig) -> None:
     rig.assert_right()
 
 
+def test_a_row_that_changes_before_it_is_read_and_goes_before_it_is_published(rig: Rig) -> None:
+    """What was read is not what a comparison saw; when it is gone, that must be seen all the same."""
+    changes: dict[str, Callable[[], None]] = {
+        "claimed": lambda: rig.app.write({1: "two"}),
+        "planned": lambda: rig.app.remove(1),
+    }
+
+    def at(step: str) -> None:
+        if rig.table.pending() == {rig.key_of(1)}:
+            changes.pop(step, lambda: None)()
+
+    rig.app.write({2: "stays"})  # an empty folder could be one that isn't mounted
+    rig.drain()
+    rig.app.write({1: "one"})
+    worker = rig.worker(at=at)
+    worker.drain()
+    assert changes == {}
+    rig.drain()
+    rig.assert_right()
+
+
 def test_a_worker_that_stands_still_while_another_goes_on(rig: Rig) -> None:
     """Its lease runs out although it lives; what it made is of a text that is gone by then."""
     begun(rig, again=False)

@@ -16,7 +16,7 @@ class Bindings(Protocol):
 
     @property
     def address(self) -> str:
-        """`sqlite:PATH`, `postgresql://…` without a password, or `duckdb:PATH`."""
+        """`sqlite:PATH`, or `postgresql://…` without a password."""
         ...
 
     def create(self, spec: BindingSpec, shape: Shape, space: Space) -> BindingRecord:

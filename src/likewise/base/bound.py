@@ -115,11 +115,11 @@ class BoundSource(Source, Protocol):
         """
         ...
 
-    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
+    def differences(self, seen: Seen) -> Iterator[list[Difference]]:
         """What isn't as `seen` has it, in pages; nothing unless `capture` is `scan`.
 
         Rows that came are told before rows that went, so that vectors of rows that were only
-        renamed are still there to be found. `thorough` trusts no hint such as a file's time.
+        renamed are still there to be found.
 
         Raises:
             BindingError: the source can't be seen whole; nothing counts as gone then.

@@ -17,10 +17,10 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_NAME = 63
 LONGEST_SERVER_NAME = 40
 """In Postgres: its identifiers have 63 bytes, and suffixes follow."""
-SOURCES = ("sqlite", "postgresql", "duckdb", "files")
+SOURCES = ("sqlite", "postgresql", "files")
 FILE_KEY = ("path", "item")
 """What names a row of a folder: a file's path, and the row's name within it ("" for a document)."""
-STORES = ("sqlite", "postgresql", "duckdb")
+STORES = ("sqlite", "postgresql")
 _POSTGRES = ("postgres://", "postgresql://")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
 _CHUNK = re.compile(r"tokens:(\d{1,6})/(\d{1,6})\Z")
@@ -37,7 +37,7 @@ class BindingSpec:
     name: str
     """Lower-case letters, digits and `_`, as it becomes part of table names."""
     source: str
-    """Where the rows are: `sqlite:PATH`, `postgresql://…`, `duckdb:PATH` or `files:FOLDER`."""
+    """Where the rows are: `sqlite:PATH`, `postgresql://…` or `files:FOLDER`."""
     table: str
     """The table or view; empty with `query`, and for files."""
     text: str
@@ -49,7 +49,7 @@ class BindingSpec:
     chunk: str = DEFAULT_CHUNK
     """How long texts are cut, such as `tokens:SIZE/OVERLAP`."""
     store: str = ""
-    """Where vectors are kept: `sqlite:PATH`, `postgresql://…` or `duckdb:PATH`; empty for the
+    """Where vectors are kept: `sqlite:PATH` or `postgresql://…`; empty for the
     source's own database."""
     query: str = ""
     """A SELECT whose rows are bound, in place of a table; `key` names columns of its result."""
@@ -186,7 +186,7 @@ _LATER: dict[str, Any] = {
 
 
 def scheme_of(address: str) -> str:
-    """`sqlite`, `postgresql`, `duckdb`, `files`, or whatever else stands before the colon."""
+    """`sqlite`, `postgresql`, `files`, or whatever else stands before the colon."""
     if address.startswith(_POSTGRES):
         return "postgresql"
     return address.partition(":")[0]

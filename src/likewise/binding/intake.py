@@ -19,6 +19,7 @@ MOST_GONE = 0.3
 FEW = 20
 """So many may always go."""
 _RELAY_ROWS = 10_000
+_DOUBTFUL = b""
 _REST = 9
 """Comparing takes at most a tenth of the time."""
 _log = logger("binding.intake")
@@ -81,8 +82,8 @@ class Intake:
 
         Where changes are found by comparing, what is published must be what is remembered, or a row
         that is soon as it was before would never differ again. So a row of which no comparison
-        knows counts as gone until one finds it, and a unit that isn't as it is remembered is
-        forgotten, which makes the next comparison find it.
+        knows counts as gone until one finds it, and a unit that isn't as it is remembered gets a
+        mark that nothing has: the next comparison finds it changed or, by the mark, gone.
         """
         if self._source.capture != "scan":
             return self._source.read(keys)
@@ -95,7 +96,7 @@ class Intake:
             if unit in marks and not self._is_as_seen(rows.get(key), marks[unit])
         }
         if doubtful:
-            self._table.note([Difference(unit, None, ()) for unit in sorted(doubtful)])
+            self._table.note([Difference(unit, _DOUBTFUL, ()) for unit in sorted(doubtful)])
             self.again()
         return rows
 

@@ -30,7 +30,7 @@ def bind() -> None:
     "--source",
     required=True,
     metavar="ADDRESS",
-    help="Where the rows are: sqlite:PATH, postgresql://..., duckdb:PATH or files:FOLDER.",
+    help="Where the rows are: sqlite:PATH, postgresql://... or files:FOLDER.",
 )
 @click.option("--table", default="", help="The table or view whose rows are embedded.")
 @click.option("--query", default="", metavar="SELECT", help="A query in place of a table.")
@@ -39,7 +39,7 @@ def bind() -> None:
     "--store",
     default="",
     metavar="ADDRESS",
-    help="Where vectors are kept: sqlite:PATH, postgresql://... or duckdb:PATH. Default: the "
+    help="Where vectors are kept: sqlite:PATH or postgresql://... Default: the "
     "source's own database.",
 )
 @click.option(

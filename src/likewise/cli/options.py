@@ -52,7 +52,7 @@ def database_option(command: F) -> F:
     return click.option(
         "--db",
         metavar="ADDRESS",
-        help="The database with the vectors: a SQLite or .duckdb file, or postgresql://... "
+        help="The database with the vectors: a SQLite file, or postgresql://... "
         "Default: those of likewise.toml here, or demo.db here.",
     )(command)
 

@@ -233,17 +233,16 @@ def otlp_endpoint(
 def source(written: str, folder: Path) -> str:
     """An address such as `sqlite:PATH`, with a path that doesn't depend on where commands run."""
     scheme, colon, path = written.partition(":")
-    if scheme not in ("sqlite", "duckdb", "files") or not path:
+    if scheme not in ("sqlite", "files") or not path:
         return written
     return f"{scheme}{colon}{_below(folder, path)}"
 
 
 def address(given: str, folder: Path) -> str:
-    """What `--db` names: an address, or the path of a SQLite or (`.duckdb`) DuckDB file."""
+    """What `--db` names: an address, or the path of a SQLite file."""
     if scheme_of(given) in STORES and ":" in given:
         return source(given, folder)
-    scheme = "duckdb" if given.endswith((".duckdb", ".ddb")) else "sqlite"
-    return source(f"{scheme}:{given}", folder)
+    return source(f"sqlite:{given}", folder)
 
 
 def _below(folder: Path, path: str) -> Path:

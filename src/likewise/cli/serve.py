@@ -30,8 +30,8 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     "databases",
     multiple=True,
     metavar="ADDRESS",
-    help="Keep the bindings in this database in step, and serve searches of them: a SQLite or "
-    ".duckdb file, or postgresql://...",
+    help="Keep the bindings in this database in step, and serve searches of them: a SQLite "
+    "file, or postgresql://...",
 )
 @click.option(
     "--allow-host",

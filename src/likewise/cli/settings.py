@@ -108,7 +108,7 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     """What the binding is called in commands, answers and the database."""
     source: str
-    """Where the rows are: `sqlite:app.db`, `postgresql://…`, `duckdb:app.duckdb`, `files:FOLDER`; a
+    """Where the rows are: `sqlite:app.db`, `postgresql://…`, `files:FOLDER`; a
     path is relative to likewise.toml."""
     text: str
     """The text that stands for a row, such as `{title}\\n{body}`."""
@@ -119,7 +119,7 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     glob: str = ""
     """Which files of a folder, such as `**/*.md, **/*.txt`; every known kind when not given."""
     store: str = ""
-    """Where vectors are kept: `sqlite:`, `postgresql://`, `duckdb:`; the source's own database when
+    """Where vectors are kept: `sqlite:` or `postgresql://`; the source's own database when
     not given."""
     wake: str = "poll"
     """How changes in Postgres are noticed: `poll`, or `notify`."""

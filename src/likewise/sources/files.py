@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from likewise.base.clock import Clock, monotonic, wall
 from likewise.base.errors import RootMissing
 from likewise.base.log import fields, logger
 from likewise.base.spec import FILE_KEY
-from likewise.base.types import Captured, Difference, Key, Row, Shape
+from likewise.base.types import Difference, Key, Row, Shape
 from likewise.sources.folder import ROW_KINDS, FileRows, Folder
 from likewise.sources.globs import matcher
 from likewise.sources.marks import decode, encode, mark_of, unchanged
 from likewise.sources.notices import Notices
 from likewise.sources.readers.names import kind_of
 from likewise.sources.walk import Listing, walk
+from likewise.sources.ways import Compared
 from likewise.sources.whole import Torn
 from likewise.text.template import Template
 
 if TYPE_CHECKING:
-    from likewise.base.bound import Capture, Seen
+    from likewise.base.bound import Seen
     from likewise.base.spec import BindingSpec
 
 EVERY_SECONDS = 30.0
@@ -31,14 +31,13 @@ PAGE = 200
 _log = logger("sources.files")
 
 
-class FilesSource:
+class FilesSource(Compared):
     """Rows of the files below `spec.path`. Safe to use from several threads.
 
     A file that is gone counts as deleted once a whole scan says so, and only while its folder is
     there; that many are gone at once is doubted (`doubts_deletes`).
     """
 
-    capture: Capture = "scan"
     doubts_deletes = True
 
     def __init__(
@@ -81,15 +80,7 @@ class FilesSource:
         self._require_root()
         return False
 
-    def detach(self) -> None:
-        """Nothing was installed."""
-
-    @contextmanager
-    def captured(self, *, limit: int) -> Iterator[Captured]:
-        """Nothing: there is no outbox."""
-        yield Captured()
-
-    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
+    def differences(self, seen: Seen) -> Iterator[list[Difference]]:
         """Files that aren't as they were seen, with the rows in them that came, changed or went.
 
         Raises:
@@ -101,7 +92,7 @@ class FilesSource:
         page: list[Difference] = []
         for path, stat in listing.files.items():
             mark = decode(marks.get(path, b""))
-            if mark is None or thorough or not unchanged(mark, stat, started):
+            if mark is None or not unchanged(mark, stat, started):
                 found = self._looked(path, listing, marks.get(path), seen)
                 if found is not None:
                     page.append(found)
@@ -180,18 +171,6 @@ class FilesSource:
         """Differs once something was noticed below the folder, and every so often."""
         return self._notices.count(), int(self._clock() // self._every)
 
-    def waiting(self) -> tuple[int, float | None]:
-        """There is no outbox."""
-        return 0, None
-
-    def tail(self) -> int:
-        """There is no outbox."""
-        return 0
-
-    def is_past(self, seq: int) -> bool:
-        """There is no outbox."""
-        return True
-
     def close(self) -> None:
         """Stop watching."""
         self._notices.close()
@@ -202,7 +181,7 @@ class FilesSource:
         for problem in listing.problems:
             self._tell(f"{problem.path}: {problem.reason}")
         wanted = {path: s for path, s in listing.files.items() if self._folder.is_wanted(path)}
-        return Listing(wanted, listing.complete, listing.problems, listing.on_disk, listing.devices)
+        return Listing(wanted, listing.complete, listing.problems, listing.on_disk)
 
     def _looked(
         self, path: str, listing: Listing, before: bytes | None, seen: Seen

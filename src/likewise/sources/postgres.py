@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import SchemaDrift
-from likewise.base.keys import key_text
 from likewise.base.log import fields, logger
-from likewise.base.types import Captured, Change, Difference, Key, Op, Row, Shape
+from likewise.base.types import Captured, Change, Key, Op, Row, Shape
 from likewise.sources.postgres_capture import SOURCE, Capture, Known, is_there
 from likewise.sources.postgres_listen import Listener
 from likewise.sources.postgres_rows import Reading, page, read
+from likewise.sources.ways import Told
 from likewise.sql.postgres import Database, require_schema
 from likewise.sql.postgres_keys import key_from
 from likewise.sql.postgres_schema import read_relation, require_rights
@@ -22,7 +22,6 @@ from likewise.text.template import Template
 
 if TYPE_CHECKING:
     from likewise.base import bound
-    from likewise.base.bound import Seen
     from likewise.base.spec import BindingSpec
     from likewise.sql.postgres import Connection
 
@@ -33,11 +32,10 @@ _FETCHED = 200
 _log = logger("sources.postgres")
 
 
-class PostgresSource:
+class PostgresSource(Told):
     """Rows of the table `spec.table`. Safe to use from several threads."""
 
     capture: bound.Capture = "outbox"
-    doubts_deletes = False
 
     def __init__(self, spec: BindingSpec, *, generation: int = 1, clock: Clock = monotonic) -> None:
         self.spec = spec
@@ -123,10 +121,6 @@ class PostgresSource:
                     (after, *self._capture.id),
                 )
 
-    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
-        """Nothing: triggers tell."""
-        yield from ()
-
     def read(self, keys: Sequence[Key]) -> dict[Key, Row]:
         """The rows as they are now; keys that have no row are left out."""
         with self._database.read() as db:
@@ -146,14 +140,6 @@ class PostgresSource:
             if len(rows) < PAGE:
                 return
             last = rows[-1].key
-
-    def unit_of(self, key: Key) -> str:
-        """Nothing is compared here."""
-        return key_text(key)
-
-    def agrees(self, row: Row, mark: bytes) -> bool:
-        """Nothing is compared here."""
-        return True
 
     def count(self) -> int:
         """Rows in the table."""

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import NoKey, SchemaDrift
-from likewise.base.keys import key_text
 from likewise.base.names import nearest
-from likewise.base.types import Captured, Difference, Key, Row, Shape
+from likewise.base.types import Difference, Key, Row, Shape
 from likewise.sources.difference import differences
 from likewise.sources.postgres_rows import Reading, key_shown, read
+from likewise.sources.ways import Compared
 from likewise.sql.postgres import Database, quoted
 from likewise.sql.postgres_keys import key_from
 from likewise.sql.postgres_schema import Column, read_relation, require_rights
 from likewise.text.template import Template
 
 if TYPE_CHECKING:
-    from likewise.base.bound import Capture, Seen
+    from likewise.base.bound import Seen
     from likewise.base.spec import BindingSpec
     from likewise.sql.postgres import Connection
 
@@ -30,11 +29,8 @@ _FETCHED = 2000
 _SHOWN = 3
 
 
-class PostgresQuery:
+class PostgresQuery(Compared):
     """Rows of `spec.query`, or of the view `spec.table`. Safe to use from several threads."""
-
-    capture: Capture = "scan"
-    doubts_deletes = False
 
     def __init__(self, spec: BindingSpec, *, generation: int = 1, clock: Clock = monotonic) -> None:
         self.spec = spec
@@ -62,15 +58,7 @@ class PostgresQuery:
             self._reading(db)
         return False
 
-    def detach(self) -> None:
-        """Nothing was installed."""
-
-    @contextmanager
-    def captured(self, *, limit: int) -> Iterator[Captured]:
-        """Nothing: there is no outbox."""
-        yield Captured()
-
-    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
+    def differences(self, seen: Seen) -> Iterator[list[Difference]]:
         """Rows whose key and columns of the template aren't as they were seen.
 
         Raises:
@@ -106,14 +94,6 @@ class PostgresQuery:
         for values in found:
             yield reading.row(self._template, values)
 
-    def unit_of(self, key: Key) -> str:
-        """Each row is a unit of its own."""
-        return key_text(key)
-
-    def agrees(self, row: Row, mark: bytes) -> bool:
-        """Whether the row is as it is remembered."""
-        return row.mark == mark
-
     def count(self) -> int:
         """Rows there are."""
         with self._database.read() as db:
@@ -130,18 +110,6 @@ class PostgresQuery:
     def stamp(self) -> object:
         """Differs every so many seconds."""
         return int(self._clock() // self._every)
-
-    def waiting(self) -> tuple[int, float | None]:
-        """There is no outbox."""
-        return 0, None
-
-    def tail(self) -> int:
-        """There is no outbox."""
-        return 0
-
-    def is_past(self, seq: int) -> bool:
-        """There is no outbox."""
-        return True
 
     def close(self) -> None:
         """Close the connections."""

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from likewise.base.errors import BindingNotFound, NoKey, SchemaDrift
-from likewise.base.keys import key_text
 from likewise.base.log import fields, logger
-from likewise.base.types import Captured, Difference, Key, Row, Shape
+from likewise.base.types import Captured, Key, Row, Shape
 from likewise.sources.sqlite_outbox import Outbox
 from likewise.sources.sqlite_rows import Reading, rows
 from likewise.sources.triggers import triggers
+from likewise.sources.ways import Told
 from likewise.sql.names import BINDING, Layout, listed, quote
 from likewise.sql.schema import BINARY, read_table
 from likewise.sql.sqlite import Database, Watch
 from likewise.text.template import Template
 
 if TYPE_CHECKING:
-    from likewise.base.bound import Capture, Seen
+    from likewise.base.bound import Capture
     from likewise.base.spec import BindingSpec
     from likewise.sql.schema import Table
 
@@ -43,13 +43,11 @@ class _Shape:
     reading: Reading
 
 
-class SqliteSource:
+class SqliteSource(Told):
     """Rows of the table `spec.table`. Safe to use from several threads.
 
     Triggers write into the store's log where that is in the same file, else into an outbox.
     """
-
-    doubts_deletes = False
 
     def __init__(self, spec: BindingSpec, *, generation: int = 1) -> None:
         self.spec = spec
@@ -130,10 +128,6 @@ class SqliteSource:
             with self._database.write() as db:
                 self._outbox.take_off(db, found)
 
-    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
-        """Nothing: triggers tell."""
-        yield from ()
-
     def waiting(self) -> tuple[int, float | None]:
         """Changes in the outbox, and when the oldest was written."""
         if self.capture != "outbox":
@@ -190,14 +184,6 @@ class SqliteSource:
             if len(page) < PAGE:
                 return
             last = tuple(page[-1][: len(shape.layout.key)])
-
-    def unit_of(self, key: Key) -> str:
-        """Nothing is compared here."""
-        return key_text(key)
-
-    def agrees(self, row: Row, mark: bytes) -> bool:
-        """Nothing is compared here."""
-        return True
 
     def count(self) -> int:
         """Rows in the table."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import NoKey, SchemaDrift
-from likewise.base.keys import key_text
 from likewise.base.names import nearest
-from likewise.base.types import Captured, Difference, Key, Row, Shape
+from likewise.base.types import Difference, Key, Row, Shape
 from likewise.sources.difference import differences
 from likewise.sources.sqlite_rows import Reading, rows
+from likewise.sources.ways import Compared
 from likewise.sql.names import quote
 from likewise.sql.sqlite import Database, Watch
 from likewise.text.template import Template
@@ -19,20 +18,17 @@ from likewise.text.template import Template
 if TYPE_CHECKING:
     import apsw
 
-    from likewise.base.bound import Capture, Seen
+    from likewise.base.bound import Seen
     from likewise.base.spec import BindingSpec
 
 _SHOWN = 3
 
 
-class SqliteQuery:
+class SqliteQuery(Compared):
     """Rows of `spec.query`, or of the view `spec.table`. Safe to use from several threads.
 
     It is read whole at each comparison, which comes when somebody has written to the file.
     """
-
-    doubts_deletes = False
-    capture: Capture = "scan"
 
     def __init__(self, spec: BindingSpec, *, generation: int = 1) -> None:
         self.spec = spec
@@ -63,15 +59,7 @@ class SqliteQuery:
             self._reading(db)
         return False
 
-    def detach(self) -> None:
-        """Nothing was installed."""
-
-    @contextmanager
-    def captured(self, *, limit: int) -> Iterator[Captured]:
-        """Nothing: there is no outbox."""
-        yield Captured()
-
-    def differences(self, seen: Seen, *, thorough: bool = False) -> Iterator[list[Difference]]:
+    def differences(self, seen: Seen) -> Iterator[list[Difference]]:
         """Rows whose text isn't as it was seen.
 
         Raises:
@@ -103,14 +91,6 @@ class SqliteQuery:
         for values in found:
             yield reading.row(self._template, values)
 
-    def unit_of(self, key: Key) -> str:
-        """Each row is a unit of its own."""
-        return key_text(key)
-
-    def agrees(self, row: Row, mark: bytes) -> bool:
-        """Whether the row's text is the one that is remembered."""
-        return row.fingerprint == mark
-
     def count(self) -> int:
         """Rows there are."""
         with self._database.read() as db:
@@ -126,18 +106,6 @@ class SqliteQuery:
     def stamp(self) -> object:
         """A value that differs once another connection has committed."""
         return self._watch.stamp()
-
-    def waiting(self) -> tuple[int, float | None]:
-        """There is no outbox."""
-        return 0, None
-
-    def tail(self) -> int:
-        """There is no outbox."""
-        return 0
-
-    def is_past(self, seq: int) -> bool:
-        """There is no outbox."""
-        return True
 
     def close(self) -> None:
         """Close the connections."""

@@ -34,7 +34,8 @@ class Reading:
         columns = [*self.key, *self.watched, *self.others]
         named = dict(zip(columns, values, strict=False))
         text = canonical(template.render(named))
-        return Row(tuple(values[: len(self.key)]), text, named, fingerprint(text))
+        digest = fingerprint(text)
+        return Row(tuple(values[: len(self.key)]), text, named, digest, mark=digest)
 
 
 def rows(

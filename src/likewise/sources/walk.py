@@ -40,8 +40,6 @@ class Listing:
     problems: tuple[Problem, ...] = ()
     on_disk: Mapping[str, str] = field(default_factory=dict)
     """Where the file system writes a path otherwise than in NFC: what it writes."""
-    devices: frozenset[int] = frozenset()
-    """Devices of the folders: a remembered file of another one is on a disk that isn't mounted."""
 
     def path_on_disk(self, path: str) -> str:
         """How to open the file that is listed as `path`, relative to the root."""
@@ -113,7 +111,6 @@ class _Walk:
             self.complete,
             tuple(sorted(self.problems, key=lambda problem: problem.path)),
             self.on_disk,
-            frozenset(dev for dev, _ in self.seen),
         )
 
     def _root_id(self) -> tuple[int, int]:

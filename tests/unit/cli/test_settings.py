@@ -172,5 +172,4 @@ def test_which_database_is_meant(tmp_path: Path) -> None:
     config.write_text(WHOLE, encoding="utf-8")
     assert resolve.databases(None, config, fallback=demo) == [f"sqlite:{tmp_path}/app.db"]
     assert resolve.databases("/given.db", config, fallback=demo) == ["sqlite:/given.db"]
-    assert resolve.databases("/a.duckdb", config, fallback=demo) == ["duckdb:/a.duckdb"]
     assert resolve.databases("sqlite:/a", config, fallback=demo) == ["sqlite:/a"]

@@ -1,1 +1,0 @@
-"""Embedding models behind somebody else's endpoint, spoken to over HTTP."""
