@@ -80,7 +80,7 @@ def test_everything_removed_meanwhile(rig: Rig) -> None:
 
 
 def test_a_row_that_changes_before_it_is_read_and_goes_before_it_is_published(rig: Rig) -> None:
-    """What was read is not what a comparison saw; when it is gone, that must be seen all the same."""
+    """What was read isn't what a comparison saw; when it goes, that must be seen all the same."""
     changes: dict[str, Callable[[], None]] = {
         "claimed": lambda: rig.app.write({1: "two"}),
         "planned": lambda: rig.app.remove(1),

@@ -85,16 +85,24 @@ def test_help_and_doctor(installed: Path, tmp_path: Path, model_cache: Path) -> 
     )
 
 
+WANTED = {
+    "likewise.engines.torch_": ("torch", "transformers"),
+    "likewise.sources.readers.": ("bs4", "pypdf", "pyarrow"),
+}
+"""Modules of one technology each, which are only imported by those who have the extra for it."""
+
+
 def test_every_module_imports(installed: Path, tmp_path: Path) -> None:
-    """Whatever a module imports is a declared dependency; torch's engines say which they want."""
+    """Whatever a module imports is a declared dependency, or of the extra that it is there for."""
     code = (
         "import importlib, pkgutil, likewise\n"
+        f"wanted = {WANTED!r}\n"
         "for found in pkgutil.walk_packages(likewise.__path__, 'likewise.'):\n"
         "    try:\n"
         "        importlib.import_module(found.name)\n"
         "    except ModuleNotFoundError as missing:\n"
-        "        if missing.name not in ('torch', 'transformers'): raise\n"
-        "        if not found.name.startswith('likewise.engines.torch_'): raise\n"
+        "        extra = [each for each in wanted if found.name.startswith(each)]\n"
+        "        if not extra or missing.name not in wanted[extra[0]]: raise\n"
         "print('all')"
     )
     assert run(installed / "python", "-c", code, cwd=tmp_path) == "all\n"

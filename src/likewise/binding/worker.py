@@ -19,6 +19,7 @@ from likewise.binding.ledger import LEASE_SECONDS, Ledger
 from likewise.binding.plan import newest, plan
 from likewise.binding.reconcile import Finding, sweep, wrong
 from likewise.binding.status import Status, status
+from likewise.binding.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from likewise.base.bound import BoundSource, BoundTable
@@ -50,6 +51,8 @@ class Options:
     reconcile_seconds: float | None = 3600.0
     """How often source and store are compared row by row unasked; never when None."""
     lease_seconds: float = LEASE_SECONDS
+    upkeep_seconds: float = 60.0
+    """How often a worker that stays looks whether the store wants upkeep, such as an index."""
     first_delay: float = 0.1
     """Seconds before the first retry; they double with each."""
     longest_delay: float = 5.0
@@ -158,9 +161,11 @@ class Worker:
         Whatever else goes wrong is logged, shown in `error` and in the status, and tried again.
         """
         delay = self.options.first_delay
+        upkeep = Upkeep(self._table, self.options.upkeep_seconds, clock=self._clock)
         try:
             while not stop.is_set():
                 try:
+                    upkeep.begin_if_due()
                     stamp = self._source.stamp()
                     if self.step() == 0:
                         self._sleep(stop, stamp)

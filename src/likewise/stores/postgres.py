@@ -154,6 +154,11 @@ class PostgresTable(PostgresQueue):
         """Build the index over vectors when there are enough of them and it isn't there."""
         return self.index.build()
 
+    def close(self) -> None:
+        """Cut short what is being built, and close the connections."""
+        self.index.stop()
+        super().close()
+
     def _selected(self) -> str:
         shown = self._tables.shown("c.")
         return f'SELECT c.chunk, c."start", c."end", c.vector, {shown}'

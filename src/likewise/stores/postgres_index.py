@@ -27,6 +27,7 @@ class Index:
         self._tables = tables
         self._name = tables.of("hnsw")
         self._operators = indexed_by(dimensions)
+        self._building: Connection | None = None
 
     def build(self) -> bool:
         """Build it if it is missing or broken and there is enough to index; True when it did.
@@ -40,10 +41,18 @@ class Index:
                 return False
             if not self._lock(db):
                 return False
+            self._building = db
             try:
                 return self._build(db)
             finally:
+                self._building = None
                 db.execute("SELECT pg_advisory_unlock(hashtext(%s))", (self._name,))
+
+    def stop(self) -> None:
+        """Cut a build short; what it leaves behind is removed by the next."""
+        building = self._building
+        if building is not None:
+            building.cancel()
 
     def _build(self, db: Connection) -> bool:
         state = self._is_valid(db)
