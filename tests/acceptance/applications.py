@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import apsw
 import psycopg
@@ -92,7 +92,8 @@ class SqliteApplication:
         self.db.execute("COMMIT")
 
     def rows(self) -> dict[int, str]:
-        return dict(self.db.execute("SELECT id, body FROM docs").fetchall())  # type: ignore[arg-type]
+        found: list[Any] = self.db.execute("SELECT id, body FROM docs").fetchall()
+        return dict(found)
 
     def close(self) -> None:
         self.db.close()

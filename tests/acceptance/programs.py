@@ -29,7 +29,7 @@ done, end = 0, time.monotonic() + ARGS["seconds"]
 while time.monotonic() < end:
     rng.choice(ACTIONS)()
     done += 1
-    time.sleep(rng.random() * 0.01)
+    time.sleep(rng.random() * 0.01)  # not a wait: the moments of the writes are random
 if ARGS.get("clear"):
     app.clear()
     app.write(some(20))
@@ -55,6 +55,7 @@ def at(step):
 
 worker = Worker(
     *open_ends(record(ARGS["store"], ARGS["name"])),
+    # Not a wait: a model takes time, and that is when kills should hit.
     Fake(before=lambda texts: time.sleep(ARGS.get("slow", 0))),
     bars,
     options=Options(batch_rows=ARGS.get("batch", 16), batch_chunks=16, commit_rows=7,

@@ -198,6 +198,26 @@ def test_rows_of_a_csv_file(tmp_path: Path) -> None:
         rig.close()
 
 
+def test_patterns_that_exclude(tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    (folder / "drafts").mkdir(parents=True)
+    for name in ("a.md", "b.txt", "drafts/c.md"):
+        (folder / name).write_text(name, encoding="utf-8")
+    spec = BindingSpec(
+        "docs",
+        f"files:{folder}",
+        "",
+        "{text}",
+        store=f"sqlite:{tmp_path / 'v.db'}",
+        glob="**/*.md, !drafts/",
+    )
+    rig = Rig("files", str(folder), spec)
+    try:
+        assert rig.drain().texts == ["a.md"]
+    finally:
+        rig.close()
+
+
 def test_watching_stops_with_the_source(rig: Rig) -> None:
     rig.source.stamp()
     rig.source.close()

@@ -106,7 +106,8 @@ def test_a_worker_that_stands_still_while_another_goes_on(rig: Rig) -> None:
     barrier = Barrier()
     slow = rig.worker(Fake(barrier), lease_seconds=0.05)
     # A process that the system doesn't let run can't prolong anything.
-    slow._ledger.hold = stalled(slow._ledger.hold)  # type: ignore[method-assign]
+    hold = stalled(slow._ledger.hold)
+    slow._ledger.hold = hold  # type: ignore[method-assign] # only this one worker's
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(attempt, slow.step)
         assert barrier.entered.wait(30)

@@ -51,10 +51,8 @@ class Kit:
         worker.close()
 
     def write(self, first: int, last: int) -> None:
-        self.app(
-            "INSERT INTO docs SELECT n, 't' || n, 'b' || n FROM generate_series(%s::int, %s::int) n",
-            [first, last],
-        )
+        rows = "SELECT n, 't' || n, 'b' || n FROM generate_series(%s::int, %s::int) n"
+        self.app(f"INSERT INTO docs {rows}", [first, last])
 
     def has_index(self) -> bool:
         return bool(self.app(VALID)[0][0])

@@ -54,8 +54,8 @@ class BindingSpec:
     query: str = ""
     """A SELECT whose rows are bound, in place of a table; `key` names columns of its result."""
     glob: str = ""
-    """Which files of the folder, such as `**/*.md`, several parted by commas; empty for every
-    known kind."""
+    """Which files of the folder, such as `**/*.md`, several parted by commas; with `!` before it,
+    which not. Without any that says which: every known kind."""
     wake: str = "poll"
     """How a worker learns of changes: `poll`, or `notify` (Postgres: NOTIFY at each commit)."""
     row_key: tuple[str, ...] = ()

@@ -34,7 +34,9 @@ def bind() -> None:
 )
 @click.option("--table", default="", help="The table or view whose rows are embedded.")
 @click.option("--query", default="", metavar="SELECT", help="A query in place of a table.")
-@click.option("--glob", default="", metavar="PATTERNS", help="Which files, such as '**/*.md'.")
+@click.option(
+    "--glob", default="", metavar="PATTERNS", help="Which files, such as '**/*.md, !drafts/'."
+)
 @click.option(
     "--store",
     default="",

@@ -117,7 +117,7 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     query: str = ""
     """A SELECT whose rows are embedded, in place of a table; `key` names columns of its result."""
     glob: str = ""
-    """Which files of a folder, such as `**/*.md, **/*.txt`; every known kind when not given."""
+    """Which files of a folder, such as `**/*.md, !drafts/`; every known kind when not given."""
     store: str = ""
     """Where vectors are kept: `sqlite:` or `postgresql://`; the source's own database when
     not given."""

@@ -206,8 +206,16 @@ class LiveGeneration:
                     f"binding {self.name}: the model {self.record.space.model} is being loaded; "
                     "try again in a moment"
                 )
+            version = self._follower.version
             return search(
-                asking, self._index, self.source, self.table, text, k, fresh_only=fresh_only
+                asking,
+                self._index,
+                self.source,
+                self.table,
+                text,
+                k,
+                fresh_only=fresh_only,
+                version=version,
             )
 
     def status(self) -> Status:

@@ -51,7 +51,9 @@ class FilesSource(Compared):
         self.spec = spec
         self.generation = generation
         self._root = str(spec.path)
-        self._patterns = tuple(part.strip() for part in spec.glob.split(",") if part.strip())
+        patterns = [part.strip() for part in spec.glob.split(",") if part.strip()]
+        self._patterns = tuple(part for part in patterns if not part.startswith("!"))
+        self._excludes = tuple(part[1:] for part in patterns if part.startswith("!"))
         self._folder = Folder(self._root, Template(spec.text), spec.row_key)
         self._notices = Notices(self._root)
         self._clock = clock
@@ -176,7 +178,7 @@ class FilesSource(Compared):
         self._notices.close()
 
     def _listing(self) -> Listing:
-        listing = walk(self._root, self._patterns)
+        listing = walk(self._root, self._patterns, excludes=self._excludes)
         self._on_disk = listing.on_disk
         for problem in listing.problems:
             self._tell(f"{problem.path}: {problem.reason}")
@@ -229,7 +231,8 @@ class FilesSource(Compared):
         return first
 
     def _is_asked(self, path: str) -> bool:
-        return bool(matcher(self._patterns)(path) if self._patterns else kind_of(path))
+        asked = matcher(self._patterns)(path) if self._patterns else kind_of(path)
+        return bool(asked) and not matcher(self._excludes)(path)
 
     def _read(self, path: str) -> FileRows | Torn:
         found = self._folder.read(path, self._on_disk.get(path, path))

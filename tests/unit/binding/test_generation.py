@@ -13,6 +13,7 @@ from likewise.base.same import swap_command, swap_needed
 from likewise.binding.generation import PATIENCE_ROUNDS, Swap
 from likewise.binding.worker import Worker
 from likewise.server import databases, swapping
+from tests.acceptance.applications import SqliteApplication
 from tests.acceptance.models import MODELS, models
 from tests.acceptance.rigs import RIGS, Rig
 from tests.acceptance.swaps import NEW, OPTIONS, begun, new_text, states
@@ -27,6 +28,12 @@ def rig(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Rig]:
     made.close()
 
 
+def lose_rows(rig: Rig) -> None:
+    """Somebody damages what is being built."""
+    assert isinstance(rig.app, SqliteApplication)
+    rig.app.db.execute("DELETE FROM likewise_docs_g2row")
+
+
 def test_a_generation_that_is_never_right_is_not_cut_over_to(rig: Rig) -> None:
     built = swapping.begin(rig.record, models, model=NEW)
     rounds = 0
@@ -35,7 +42,7 @@ def test_a_generation_that_is_never_right_is_not_cut_over_to(rig: Rig) -> None:
         nonlocal rounds
         if step == "level":
             rounds += 1
-            rig.app.db.execute("DELETE FROM likewise_docs_g2row")  # type: ignore[attr-defined]
+            lose_rows(rig)
 
     with (
         databases.bindings_of(rig.spec.store_address) as bindings,
@@ -59,7 +66,7 @@ def test_what_is_wrong_once_is_mended(rig: Rig) -> None:
         nonlocal spoilt
         if step == "level" and not spoilt:
             spoilt += 1
-            rig.app.db.execute("DELETE FROM likewise_docs_g2row")  # type: ignore[attr-defined]
+            lose_rows(rig)
 
     with swapping.towards(built, models, options=OPTIONS, at=spoil) as towards:
         audit = towards.run()

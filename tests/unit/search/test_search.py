@@ -1,6 +1,7 @@
 """The exact index against a dictionary, the follower, and the join with live rows."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,25 @@ def test_gone_rows_never_appear_and_stale_ones_say_so() -> None:
     found = search(Words(), index, table, table, "red", 3)  # type: ignore[arg-type]
     assert [r.fresh for r in found] == [False, True, True]
     assert ask(table, index, "red", k=3, fresh_only=True) == [(59,), (99,)]
+
+
+def test_a_hit_of_an_old_vector_is_never_called_fresh() -> None:
+    """The store has the vector of the present text, the index not yet: what was found is old."""
+    table, index = Table(), ExactIndex(SPACE)
+    table.write((1,), "red")
+    table.write((2,), "pink")
+    follower = Follower(table, index)  # type: ignore[arg-type] # a table that only writes and tells
+    follower.catch_up()
+    table.write((1,), "blue")
+
+    def found(version: int) -> list[tuple[Key, bool]]:
+        asked: Any = table
+        results = search(Words(), index, asked, asked, "red", 3, version=version)
+        return [(result.row.key, result.fresh) for result in results]
+
+    assert found(follower.version) == [((1,), False), ((2,), True)]
+    follower.catch_up()
+    assert found(follower.version) == [((2,), True), ((1,), True)]
 
 
 def test_wrong_questions_are_refused() -> None:

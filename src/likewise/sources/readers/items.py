@@ -97,7 +97,7 @@ def too_large(path: str, size: int, max_bytes: int) -> FileUnreadable:
     return unreadable(
         path,
         f"has {size:,} bytes, more than the {max_bytes:,} that are read",
-        "split it, raise 'max_bytes', or exclude it by a pattern",
+        "split it, or exclude it by a pattern",
     )
 
 

@@ -50,7 +50,7 @@ def _rows(file: pq.ParquetFile, path: str, options: ReadOptions) -> Iterator[dic
             raise unreadable(
                 path,
                 f"unpacks to more than {most:,} bytes",
-                "split it, or raise 'max_bytes'",
+                "split it, or exclude it by a pattern",
             )
         names = batch.schema.names
         for values in zip(*map(_values, columns), strict=True):

@@ -53,7 +53,7 @@ class Rows:
                 self.path,
                 f"has no column {', '.join(map(repr, missing))} to name its rows by "
                 f"(it has {', '.join(map(repr, known))})",
-                "add the column, or change 'keys'",
+                "add the column, or bind again with another --key",
             )
 
     def _counted(self, rows: Iterable[tuple[int, Values]]) -> Iterable[tuple[int, Values]]:
@@ -102,7 +102,7 @@ class Rows:
         return unreadable(
             self.path,
             f"has {self.unit}s {what}: {shown} (keys: {keys})",
-            "mend the rows, or choose other 'keys'",
+            "mend the rows, or bind again with another --key",
         )
 
     def _is_null(self, value: object) -> bool:

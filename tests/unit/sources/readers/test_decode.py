@@ -124,5 +124,5 @@ def test_bytes_of_any_kind_are_read_or_refused(data: bytes) -> None:
 )
 def test_options_are_checked(options: dict[str, object], param: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        ReadOptions(**options)  # type: ignore[arg-type]
+        ReadOptions(**options)  # type: ignore[arg-type] # what is refused has any type
     assert refused.value.param == param
