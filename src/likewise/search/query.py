@@ -31,9 +31,9 @@ def search(
 
     A row that the source no longer has is never returned, whatever the index still holds. A row
     whose text was changed since its vector was made is returned with `fresh=False`, or left out
-    with `fresh_only`. `version` is what `index` had followed the store to before the search: what was
-    published since isn't fresh either, as the index found it by its old vector. None: the index holds
-    all that is published.
+    with `fresh_only`. `version` is what `index` had followed the store to before the search: what
+    was published since isn't fresh either, as the index found it by its old vector. None: the index
+    holds all that is published.
 
     Raises:
         InputError: `text` is empty, or `k` isn't between 1 and 1000.
