@@ -46,7 +46,7 @@ class FilesSource(Compared):
         *,
         generation: int = 1,
         clock: Clock = monotonic,
-        time_ns: Clock = wall,
+        wall_clock: Clock = wall,
     ) -> None:
         self.spec = spec
         self.generation = generation
@@ -57,7 +57,7 @@ class FilesSource(Compared):
         self._folder = Folder(self._root, Template(spec.text), spec.row_key)
         self._notices = Notices(self._root)
         self._clock = clock
-        self._wall = time_ns
+        self._wall = wall_clock
         self._every = spec.every or EVERY_SECONDS
         self._told: set[str] = set()
         self._doubted: dict[str, bytes] = {}

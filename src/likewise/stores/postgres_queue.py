@@ -1,6 +1,9 @@
 """The log of one binding in Postgres: what waits, who works on it, what is remembered.
 
-Answered is what was claimed under tickets up to one's own, never "up to a number".
+Sequence numbers don't follow the order of commits, so nothing here is answered "up to a number".
+A claim draws a ticket and writes it on the entries it takes. An entry under ticket c could be seen
+before c was drawn, and a row read under a later ticket was read after that: so what a publication
+under ticket t answers are the entries of its key under tickets up to t, and no others.
 """
 
 from __future__ import annotations
@@ -10,34 +13,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.bound import Counts, Parked
-from likewise.base.errors import BindingNotFound, LeaseLost
+from likewise.base.errors import LeaseLost
 from likewise.base.types import Captured, Change, Difference, Key, KeyPart
-from likewise.sql.postgres import Database
 from likewise.sql.postgres_keys import arrays, back, carried, given, key_from, one
+from likewise.stores.postgres_line import PostgresLine
 from likewise.stores.postgres_schema import BINDING, WORKER, Tables
-from likewise.vectors.codec import decode, encode
 
 if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord
-    from likewise.base.types import Vectors
-    from likewise.sql.postgres import Connection
+    from likewise.sql.postgres import Connection, Database
 
 _ONE = "name = %s AND generation = %s"
 _FORGOTTEN_AFTER = "1 hour"
 
 
-class PostgresQueue:
-    """One generation's log, marks and line in the registry. Safe to use from several threads."""
+class PostgresQueue(PostgresLine):
+    """One generation's log, claims and marks. Safe to use from several threads."""
 
     def __init__(self, record: BindingRecord, database: Database) -> None:
-        self.record = record
-        self.name = record.spec.name
+        super().__init__(record, database)
         self._tables = Tables.of_record(record)
         self._kinds = self._tables.own_kinds
-        self._database = database
-        self._id = (record.spec.name, record.generation)
         self._me = f"handle-{secrets.token_hex(8)}"
-        self._holder: str | None = None
         self._lease_seconds = 0.0
 
     def claim(self, after: int, *, limit: int) -> list[Change]:
@@ -254,29 +251,6 @@ class PostgresQueue:
                 f"UPDATE {tables.row} SET fingerprint = %s WHERE status = 'parked'", (b"",)
             ).rowcount
 
-    def want_reconcile(self) -> None:
-        """Ask for source and store to be compared row by row."""
-        with self._database.write() as db:
-            self._want(db)
-
-    def reconcile_wanted(self) -> int | None:
-        """The number of the comparison asked for, if this worker is to make it."""
-        with self._database.session() as db:
-            if self._get(db, "reconcile_wanted > reconcile_done") is False:
-                return None
-            found = db.execute(
-                f"UPDATE {BINDING} b SET sweeper = %s WHERE {_ONE} AND reconcile_wanted >"
-                " reconcile_done AND (sweeper IS NULL OR sweeper = %s OR NOT EXISTS (SELECT FROM"
-                f" {WORKER} w WHERE w.{_ONE} AND w.holder = b.sweeper AND w.until >"
-                " clock_timestamp())) RETURNING reconcile_wanted",
-                (self._holder, *self._id, self._holder, *self._id),
-            ).fetchone()
-        return None if found is None else int(found[0])
-
-    def reconcile_done(self, number: int) -> None:
-        """Note that comparison `number` has been made."""
-        self._set("reconcile_done = greatest(reconcile_done, %s), sweeper = NULL", number)
-
     def forget(self, keys: Sequence[Key]) -> None:
         """No longer take what is stored for `keys` to be of any text, nor give its vectors away."""
         tables = self._tables
@@ -285,38 +259,6 @@ class PostgresQueue:
             values = arrays(keys, self._kinds)
             db.execute(f"UPDATE {tables.row} t SET fingerprint = ''::bytea {matched}", values)
             db.execute(f"UPDATE {tables.chunk} t SET hash = NULL {matched}", values)
-
-    def note_error(self, error: str | None) -> None:
-        """Keep what the worker waits on, for `status`."""
-        with self._database.write() as db:
-            db.execute(
-                f"UPDATE {BINDING} SET error = %s WHERE {_ONE} AND error IS DISTINCT FROM %s",
-                (error, *self._id, error),
-            )
-
-    def is_paused(self) -> bool:
-        """Whether the binding is paused."""
-        with self._database.session() as db:
-            return bool(self._get(db, "paused"))
-
-    def allows_deletes(self) -> bool:
-        """Whether somebody has said that many rows gone at once are meant so."""
-        with self._database.session() as db:
-            return bool(self._get(db, "accept_deletes"))
-
-    def allow_deletes(self, allowed: bool) -> None:
-        """Say so, or take it back."""
-        self._set("accept_deletes = %s", allowed)
-
-    def canary(self) -> Vectors | None:
-        """What the model gave for the canary text when the binding began."""
-        with self._database.session() as db:
-            found = self._get(db, "canary")
-        return None if found is None else decode([found], self.record.space.dimensions)[0]
-
-    def keep_canary(self, vector: Vectors) -> None:
-        """Keep it, unless one is kept."""
-        self._set("canary = coalesce(canary, %s)", encode(vector[None])[0])
 
     def tail(self) -> int:
         """The newest log entry that can be seen; 0 when the log is empty."""
@@ -329,10 +271,6 @@ class PostgresQueue:
         sql = f"SELECT FROM {self._tables.log} WHERE seq <= %s LIMIT 1"
         with self._database.session() as db:
             return db.execute(sql, (seq,)).fetchone() is None
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._database.close()
 
     def _matches(self, table: str) -> str:
         """That `table` has the key of `given`."""
@@ -376,24 +314,3 @@ class PostgresQueue:
         )
         if found.rowcount == 0:
             raise LeaseLost(f"binding {self.name}: the lease of {self._holder} was taken away")
-
-    def _want(self, db: Connection) -> None:
-        db.execute(
-            f"UPDATE {BINDING} SET reconcile_wanted = reconcile_wanted + 1 WHERE {_ONE}", self._id
-        )
-
-    def _get(self, db: Connection, column: str) -> Any:
-        found = db.execute(f"SELECT {column} FROM {BINDING} WHERE {_ONE}", self._id).fetchone()
-        if found is None:
-            raise self._gone()
-        return found[0]
-
-    def _set(self, what: str, value: Any) -> None:
-        with self._database.write() as db:
-            self._update(db, what, value)
-
-    def _update(self, db: Connection, what: str, value: Any) -> None:
-        db.execute(f"UPDATE {BINDING} SET {what} WHERE {_ONE}", (value, *self._id))
-
-    def _gone(self) -> BindingNotFound:
-        return BindingNotFound(f"the database no longer has a binding {self.name!r}")
