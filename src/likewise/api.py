@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from likewise.base.chunking import DEFAULT_CHUNK
 from likewise.base.clock import monotonic
 from likewise.base.errors import BindingError, BindingNotFound, SettingsError
 from likewise.base.spec import (
-    DEFAULT_CHUNK,
     DEFAULT_MODEL,
     SOURCES,
     BindingSpec,

@@ -59,7 +59,7 @@ class Telling(Base):
                 raise InputError(f"the model can't read {self.refuses}")
         return np.stack([self.vector(text) for text in texts])
 
-    def splitter(self, size: int = 128, overlap: int = 16) -> Any:
+    def splitter(self, chunk: str = "") -> Any:
         return bars
 
     def made(self, score: float) -> bool:

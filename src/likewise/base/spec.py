@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from likewise.base.chunking import DEFAULT_CHUNK, parse_chunking
 from likewise.base.errors import SettingsError
 
-DEFAULT_CHUNK = "tokens:128/16"
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_NAME = 63
 LONGEST_SERVER_NAME = 40
@@ -23,7 +23,6 @@ FILE_KEY = ("path", "item")
 STORES = ("sqlite", "postgresql")
 _POSTGRES = ("postgres://", "postgresql://")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
-_CHUNK = re.compile(r"tokens:(\d{1,6})/(\d{1,6})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +90,7 @@ class BindingSpec:
             raise SettingsError(f"wake {self.wake!r} isn't poll or notify", param="wake")
         if not 0 <= self.every < float("inf"):
             raise SettingsError(f"every {self.every}: seconds, 0 or more", param="every")
-        if not _CHUNK.match(self.chunk):
-            raise SettingsError(
-                f"chunk {self.chunk!r} isn't known; write tokens:SIZE/OVERLAP, such as "
-                f"{DEFAULT_CHUNK}",
-                param="chunk",
-            )
+        parse_chunking(self.chunk)
 
     def _check_what(self) -> None:
         """Exactly one thing is bound: a table, a query, or files."""
@@ -135,14 +129,6 @@ class BindingSpec:
     def is_one_database(self) -> bool:
         """Whether vectors lie in the source's own database."""
         return self.store in ("", self.source)
-
-    @property
-    def chunk_tokens(self) -> tuple[int, int]:
-        """Size and overlap of the passages, in tokens."""
-        found = _CHUNK.match(self.chunk)
-        if found is None:
-            raise AssertionError("checked when it was made; this is a bug")
-        return int(found[1]), int(found[2])
 
     @property
     def path(self) -> Path:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL, BindingSpec, without_password
+from likewise.base.chunking import DEFAULT_CHUNK
+from likewise.base.spec import DEFAULT_MODEL, BindingSpec, without_password
 from likewise.cli import bind_status, bind_swap, bind_work, output, resolve
 from likewise.cli.bound import one
 from likewise.cli.options import config_option, database_option, json_option, model_options

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from likewise.base.chunking import DEFAULT_CHUNK
 from likewise.base.durations import FOREVER, seconds
 from likewise.base.errors import SettingsError
 from likewise.base.names import nearest
 from likewise.base.precision import Precision
-from likewise.base.spec import DEFAULT_CHUNK, DEFAULT_MODEL
+from likewise.base.spec import DEFAULT_MODEL
 from likewise.engines.names import AUTO, ENGINES
 
 FILE_NAME = "likewise.toml"

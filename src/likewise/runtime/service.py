@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likewise.base.errors import ModelUnsupported, SettingsError
+from likewise.base.chunking import DEFAULT_CHUNK
+from likewise.base.errors import ModelUnsupported
 from likewise.base.log import fields, logger
 from likewise.base.names import resolve
 from likewise.base.space import Space
@@ -26,8 +27,8 @@ from likewise.runtime.pace import Pace
 from likewise.runtime.pending import Embedded
 from likewise.runtime.reading import Reader
 from likewise.runtime.ready import ready
-from likewise.runtime.split import TokenSplitter
 from likewise.runtime.worker import Worker
+from likewise.text.split import TextSplitter, splitter
 
 if TYPE_CHECKING:
     from likewise.base.precision import Precision
@@ -168,20 +169,14 @@ class Service(Calls):
         assert self._space is not None, "vectors without a space: this is a bug"
         return self._space
 
-    def splitter(self, size: int = 128, overlap: int = 16) -> TokenSplitter:
-        """Cuts texts into passages that the model reads whole.
+    def splitter(self, chunk: str = DEFAULT_CHUNK) -> TextSplitter:
+        """Cuts texts into passages that the model reads whole, as `chunk` says.
 
         Raises:
-            SettingsError: the model doesn't read that many tokens at once.
+            SettingsError: it isn't known, or the model doesn't read that many tokens at once.
         """
         room = self.card.max_tokens - self._tokenizer.overhead(self.space.prompt)
-        if not 1 <= size <= room or not 0 <= overlap <= size // 2:
-            raise SettingsError(
-                f"chunks of {size} tokens overlapping by {overlap}: {self.name} reads up "
-                f"to {room} tokens at once, and the overlap is at most half of the size",
-                param="chunk",
-            )
-        return TokenSplitter(self._tokenizer, size, overlap)
+        return splitter(chunk, self._tokenizer.spans, room=room, model=self.name)
 
     def info(self) -> dict[str, Any]:
         """Facts for people and for `/health`."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from likewise.base.chunking import DEFAULT_CHUNK
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from likewise.base.space import Space
     from likewise.base.types import Kind, Lane, Vectors
     from likewise.runtime.registry import Registry
-    from likewise.runtime.split import TokenSplitter
+    from likewise.text.split import TextSplitter
 
 
 class Standing:
@@ -44,12 +46,12 @@ class Standing:
         with self._registry.lease(self._name).result() as model:
             return model.embed(texts, kind=kind, lane=lane)
 
-    def splitter(self, size: int = 128, overlap: int = 16) -> TokenSplitter:
-        """Cuts texts into passages that the model reads whole.
+    def splitter(self, chunk: str = DEFAULT_CHUNK) -> TextSplitter:
+        """Cuts texts into passages that the model reads whole, as `chunk` says.
 
         Raises:
-            SettingsError: the model doesn't read that many tokens at once.
+            SettingsError: it isn't known, or the model doesn't read that many tokens at once.
             LikewiseError: it can't be loaded.
         """
         with self._registry.lease(self._name).result() as model:
-            return model.splitter(size, overlap)
+            return model.splitter(chunk)

@@ -61,7 +61,7 @@ def splitter(service: Service | Standing, spec: BindingSpec) -> Splitter:
     Raises:
         SettingsError: the model doesn't read passages of that size.
     """
-    return service.splitter(*spec.chunk_tokens)
+    return service.splitter(spec.chunk)
 
 
 class Stopped(Exception):

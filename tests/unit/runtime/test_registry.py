@@ -555,7 +555,7 @@ def test_standing_follows_the_generations(real: Registry, tmp_path: Path) -> Non
     real.reload("tiny").result(60)
     assert np.array_equal(standing.embed(["w1 w2"], lane="interactive"), first)
     assert standing.space.fingerprint == fingerprint
-    assert len(standing.splitter(8, 2)(["w1 " * 20])[0]) > 1
+    assert len(standing.splitter("tokens:8/2")(["w1 " * 20])[0]) > 1
     assert real.model("tiny").facts()["holders"] == 0
 
 

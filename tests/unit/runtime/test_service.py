@@ -183,21 +183,21 @@ def test_prompts_are_put_before_and_are_part_of_the_space(tmp_path: Path) -> Non
         assert np.array_equal(made.embed(["w9"]), plain.embed(["w3 w9"]))
         assert made.space.fingerprint != plain.space.fingerprint
         with pytest.raises(SettingsError, match="up to 61 tokens"):
-            made.splitter(62, 0)
+            made.splitter("tokens:62/0")
     finally:
         plain.close()
         made.close()
 
 
 def test_the_splitter(service: Service) -> None:
-    split = service.splitter(4, 1)
+    split = service.splitter("tokens:4/1")
     assert split.name == "tokens:4/1"
     text = "w1 w2 w3 w4 w5 w6"
     (chunks, none) = split([text, ""])
     assert [text[c.start : c.end] for c in chunks] == ["w1 w2 w3 w4", "w4 w5 w6"] and none == ()
-    for size, overlap in ((0, 0), (63, 0), (8, 5), (8, -1)):
+    for size, overlap in ((0, 0), (63, 0), (8, 5)):
         with pytest.raises(SettingsError, match=f"chunks of {size} tokens"):
-            service.splitter(size, overlap)
+            service.splitter(f"tokens:{size}/{overlap}")
 
 
 def test_nan_weights_are_refused_at_load(tmp_path: Path) -> None:
