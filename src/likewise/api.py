@@ -87,7 +87,7 @@ def bind(
 
     Args:
         source: where the rows are: a SQLite file that exists, or an address:
-            `sqlite:PATH`, `postgresql://…`, `files:FOLDER`.
+            `sqlite:PATH`, `duckdb:PATH`, `postgresql://…`, `files:FOLDER`.
         table: the table or view whose rows get vectors.
         text: template over its columns, such as `{title}\n{body}`.
         name: the binding's name; None takes the table's, in lower case.

@@ -181,6 +181,31 @@ def _postgres_apart(folder: Path, fixture: Callable[[str], Any]) -> Rig:
     return Rig("postgres", address, spec)
 
 
+def _duckdb(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    path = folder / "app.duckdb"
+    open_application("duckdb", path).close()
+    return Rig("duckdb", str(path), BindingSpec(NAME, f"duckdb:{path}", "docs", "{body}"))
+
+
+def _duckdb_sqlite(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    path = folder / "app.duckdb"
+    open_application("duckdb", path).close()
+    query = "SELECT id, body FROM docs WHERE body IS NOT NULL -- all of them"
+    store = f"sqlite:{folder / 'vectors.db'}"
+    spec = BindingSpec(
+        NAME, f"duckdb:{path}", "", "{body}", ("id",), query=query, store=store, every=0.05
+    )
+    return Rig("duckdb", str(path), spec)
+
+
+def _sqlite_duckdb(folder: Path, fixture: Callable[[str], Any]) -> Rig:
+    path = folder / "app.db"
+    open_application("sqlite", path).close()
+    store = f"duckdb:{folder / 'vectors.duckdb'}"
+    spec = BindingSpec(NAME, f"sqlite:{path}", "docs", "{body}", store=store)
+    return Rig("sqlite", str(path), spec)
+
+
 RIGS: dict[str, Make] = {
     "sqlite": _sqlite,
     "sqlite-apart": _sqlite_apart,
@@ -191,7 +216,10 @@ RIGS: dict[str, Make] = {
     "postgres-partitioned": _partitioned,
     "postgres-sqlite": _postgres_apart,
     "sqlite-postgres": _sqlite_postgres,
+    "duckdb": _duckdb,
+    "duckdb-sqlite": _duckdb_sqlite,
+    "sqlite-duckdb": _sqlite_duckdb,
 }
 
-SCANNED: Sequence[str] = ("sqlite-view", "sqlite-query", "files")
+SCANNED: Sequence[str] = ("sqlite-view", "sqlite-query", "files", "duckdb", "duckdb-sqlite")
 """Rigs whose sources keep no log."""

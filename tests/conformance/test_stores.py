@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -27,6 +29,7 @@ from likewise.base.types import (
     passage_hash,
 )
 from likewise.server import databases
+from likewise.stores.duckdb import DuckdbTable
 from likewise.stores.memory import MemoryTable
 from tests.binding_kit import DOCS, SPACE, App, Bound, fake_vector, table_of
 from tests.postgres_kit import PgApp
@@ -85,7 +88,24 @@ def postgres_store(address: str) -> Iterator[Harness]:
     app.close()
 
 
-@pytest.fixture(params=["memory", "sqlite-wal", "sqlite-delete", "postgres"])
+def duckdb_store(folder: Path, now: list[float]) -> Iterator[Harness]:
+    path = folder / "app.duckdb"
+    with contextlib.closing(duckdb.connect(str(path))) as app:
+        app.execute("CREATE TABLE docs (id INTEGER PRIMARY KEY, title TEXT, body TEXT)")
+    spec = BindingSpec("docs", f"duckdb:{path}", "docs", "{title}|{body}")
+    record = databases.create(spec, SPACE)
+    tables = [DuckdbTable(record, path, clock=lambda: now[0]) for _ in range(2)]
+
+    def log(key: Key) -> int:
+        tables[0].enqueue([key])
+        return tables[0].tail()
+
+    yield Harness(tables[0], tables[1], log, now)
+    for each in tables:
+        each.close()
+
+
+@pytest.fixture(params=["memory", "sqlite-wal", "sqlite-delete", "postgres", "duckdb"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
     now = [1000.0]
     if request.param == "memory":
@@ -94,6 +114,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
         return
     if request.param == "postgres":
         yield from postgres_store(request.getfixturevalue("database"))
+        return
+    if request.param == "duckdb":
+        yield from duckdb_store(tmp_path, now)
         return
     app = App(tmp_path / "app.db", request.param.partition("-")[2], DOCS)
     bound = Bound(app)

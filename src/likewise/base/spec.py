@@ -17,10 +17,12 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_NAME = 63
 LONGEST_SERVER_NAME = 40
 """In Postgres: its identifiers have 63 bytes, and suffixes follow."""
-SOURCES = ("sqlite", "postgresql", "files")
+SOURCES = ("sqlite", "postgresql", "duckdb", "files")
+RESERVED = ("meta", "binding", "worker")
+"""Tables of ours in the schema in which a binding's view has the binding's name."""
 FILE_KEY = ("path", "item")
 """What names a row of a folder: a file's path, and the row's name within it ("" for a document)."""
-STORES = ("sqlite", "postgresql")
+STORES = ("sqlite", "postgresql", "duckdb")
 _POSTGRES = ("postgres://", "postgresql://")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*\Z")
 
@@ -36,7 +38,7 @@ class BindingSpec:
     name: str
     """Lower-case letters, digits and `_`, as it becomes part of table names."""
     source: str
-    """Where the rows are: `sqlite:PATH`, `postgresql://…` or `files:FOLDER`."""
+    """Where the rows are: `sqlite:PATH`, `duckdb:PATH`, `postgresql://…` or `files:FOLDER`."""
     table: str
     """The table or view; empty with `query`, and for files."""
     text: str
@@ -48,7 +50,7 @@ class BindingSpec:
     chunk: str = DEFAULT_CHUNK
     """How long texts are cut, such as `tokens:SIZE/OVERLAP`."""
     store: str = ""
-    """Where vectors are kept: `sqlite:PATH` or `postgresql://…`; empty for the
+    """Where vectors are kept: `sqlite:PATH`, `duckdb:PATH` or `postgresql://…`; empty for the
     source's own database."""
     query: str = ""
     """A SELECT whose rows are bound, in place of a table; `key` names columns of its result."""
@@ -80,6 +82,11 @@ class BindingSpec:
                 param="store",
             )
         schemes = {scheme_of(self.source), scheme_of(self.store_address)}
+        if schemes & {"postgresql", "duckdb"} and self.name in RESERVED:
+            raise SettingsError(
+                f"binding name {self.name!r} is one of Likewise's own there; choose another",
+                param="name",
+            )
         if "postgresql" in schemes and len(self.name) > LONGEST_SERVER_NAME:
             raise SettingsError(
                 f"binding name {self.name!r}: up to {LONGEST_SERVER_NAME} letters in Postgres",

@@ -219,6 +219,7 @@ class Worker:
                 stop.wait(self.options.poll_seconds)
         self._note(None)
         self._ledger.release()
+        self._at("released")
 
     def close(self) -> None:
         """Give the lease back and end the threads; batches not yet published stay in the log."""

@@ -31,7 +31,7 @@ def bind() -> None:
     "--source",
     required=True,
     metavar="ADDRESS",
-    help="Where the rows are: sqlite:PATH, postgresql://... or files:FOLDER.",
+    help="Where the rows are: sqlite:PATH, duckdb:PATH, postgresql://... or files:FOLDER.",
 )
 @click.option("--table", default="", help="The table or view whose rows are embedded.")
 @click.option("--query", default="", metavar="SELECT", help="A query in place of a table.")
@@ -42,7 +42,7 @@ def bind() -> None:
     "--store",
     default="",
     metavar="ADDRESS",
-    help="Where vectors are kept: sqlite:PATH or postgresql://... Default: the "
+    help="Where vectors are kept: sqlite:PATH, duckdb:PATH or postgresql://... Default: the "
     "source's own database.",
 )
 @click.option(

@@ -51,6 +51,9 @@ class Place:
     engine: str = AUTO
 
 
+_DUCKDB = (".duckdb", ".ddb")
+
+
 def place(
     written: ModelSettings | None = None,
     *,
@@ -233,16 +236,17 @@ def otlp_endpoint(
 def source(written: str, folder: Path) -> str:
     """An address such as `sqlite:PATH`, with a path that doesn't depend on where commands run."""
     scheme, colon, path = written.partition(":")
-    if scheme not in ("sqlite", "files") or not path:
+    if scheme not in ("sqlite", "duckdb", "files") or not path:
         return written
     return f"{scheme}{colon}{_below(folder, path)}"
 
 
 def address(given: str, folder: Path) -> str:
-    """What `--db` names: an address, or the path of a SQLite file."""
+    """What `--db` names: an address, or a path; DuckDB's by its ending, else it is SQLite's."""
     if scheme_of(given) in STORES and ":" in given:
         return source(given, folder)
-    return source(f"sqlite:{given}", folder)
+    scheme = "duckdb" if Path(given).suffix in _DUCKDB else "sqlite"
+    return source(f"{scheme}:{given}", folder)
 
 
 def _below(folder: Path, path: str) -> Path:

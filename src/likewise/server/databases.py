@@ -14,9 +14,9 @@ from likewise.base.errors import (
     LikewiseError,
 )
 from likewise.base.same import swap_needed
-from likewise.base.spec import path_of, scheme_of, without_password
+from likewise.base.spec import without_password
 from likewise.sources.names import open_source
-from likewise.stores.names import open_bindings
+from likewise.stores.names import make_store, open_bindings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,9 +55,9 @@ def create(spec: BindingSpec, space: Space) -> BindingRecord:
     """
     with contextlib.closing(open_source(spec)) as source:
         shape = source.resolve()
-    if not spec.is_one_database and scheme_of(spec.store_address) == "sqlite":
+    if not spec.is_one_database:
         # A file of vectors alone may be new; an application's is never made.
-        path_of(spec.store_address).touch(exist_ok=True)
+        make_store(spec.store_address)
     with bindings_of(spec.store_address) as bindings:
         return bindings.create(spec, shape, space)
 

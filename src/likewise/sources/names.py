@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SOURCES = {
     "sqlite": "likewise.sources.sqlite_kinds:open_sqlite",
     "postgresql": "likewise.sources.postgres_kinds:open_postgres",
+    "duckdb": "likewise.sources.duckdb:DuckdbSource",
     "files": "likewise.sources.files:FilesSource",
 }
 """Each gives a source for a spec and a generation."""

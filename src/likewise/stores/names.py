@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from likewise.base.spec import scheme_of
+from likewise.base.spec import path_of, scheme_of
 
 if TYPE_CHECKING:
     from likewise.base.bindings import Bindings
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 STORES = {
     "sqlite": "likewise.stores.sqlite_bindings:SqliteBindings",
     "postgresql": "likewise.stores.postgres_bindings:PostgresBindings",
+    "duckdb": "likewise.stores.duckdb_bindings:DuckdbBindings",
 }
 """Each gives the bindings of an address."""
 
@@ -27,3 +28,17 @@ def open_bindings(address: str) -> Bindings:
     module, _, name = STORES[scheme_of(address)].partition(":")
     made: Bindings = getattr(importlib.import_module(module), name)(address)
     return made
+
+
+def make_store(address: str) -> None:
+    """Make an empty database file for vectors, where there is none; a server's are never made.
+
+    Raises:
+        DatabaseError: it can't be made there.
+        MissingExtra: what speaks to it isn't installed.
+    """
+    scheme = scheme_of(address)
+    if scheme == "sqlite":
+        path_of(address).touch(exist_ok=True)
+    elif scheme == "duckdb":
+        importlib.import_module("likewise.sql.duckdb").make_file(path_of(address))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,12 @@ from likewise.stores.postgres_index import Index
 from likewise.stores.postgres_publish import Publisher
 from likewise.stores.postgres_queue import PostgresQueue
 from likewise.stores.postgres_schema import BINDING, WORKER
+from likewise.stores.stamps import Stamps
 
 if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord
     from likewise.base.types import Action, Vectors
     from likewise.sql.postgres import Connection
-
-_STAMPS_KEPT = 64
 
 
 class PostgresTable(PostgresQueue):
@@ -33,8 +31,7 @@ class PostgresTable(PostgresQueue):
     def __init__(self, record: BindingRecord, address: str) -> None:
         super().__init__(record, Database(address))
         self.index = Index(self._database, self._tables, record.space.dimensions)
-        self._stamps: dict[int, int] = {}
-        self._stamps_lock = threading.Lock()
+        self._stamps = Stamps()
 
     @property
     def space(self) -> Space:
@@ -214,18 +211,10 @@ class PostgresTable(PostgresQueue):
         oldest = None if first is None else first[0]
         if version < (top if oldest is None else oldest - 1):
             return True
-        with self._stamps_lock:
-            remembered = self._stamps.get(version)
-        stamp = self._stamp(db, version)
-        return remembered is not None and stamp is not None and stamp != remembered
+        return self._stamps.is_other(version, self._stamp(db, version))
 
     def _remember_stamp(self, db: Connection, version: int) -> None:
-        stamp = self._stamp(db, version)
-        with self._stamps_lock:
-            if stamp is not None:
-                self._stamps[version] = stamp
-            while len(self._stamps) > _STAMPS_KEPT:
-                del self._stamps[next(iter(self._stamps))]
+        self._stamps.remember(version, self._stamp(db, version))
 
     def _stamp(self, db: Connection, version: int) -> int | None:
         sql = f"SELECT stamp FROM {self._tables.feed} WHERE version = %s"

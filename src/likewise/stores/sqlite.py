@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +16,7 @@ from likewise.sql.names import BINDING, Layout
 from likewise.sql.sqlite import Database
 from likewise.stores.publish import Publisher, encoded
 from likewise.stores.sqlite_queue import SqliteQueue
+from likewise.stores.stamps import Stamps
 from likewise.vectors.codec import BYTES_PER_NUMBER, decode
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _ONE = "name = ? AND generation = ?"
 _GENERATION = 1 << 48
-_STAMPS_KEPT = 64
 _SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = ?"
 
 
@@ -39,8 +38,7 @@ class SqliteTable(SqliteQueue):
         self._holder: str | None = None
         self._lease_seconds = 0.0
         self._lease_of = 0
-        self._stamps: dict[int, int] = {}
-        self._stamps_lock = threading.Lock()
+        self._stamps = Stamps()
 
     @property
     def space(self) -> Space:
@@ -271,19 +269,12 @@ class SqliteTable(SqliteQueue):
         oldest = db.execute(f"SELECT min(version) FROM {feed}").get
         if version < (top if oldest is None else oldest - 1):
             return True
-        with self._stamps_lock:
-            remembered = self._stamps.get(version)
         stamp = db.execute(f"SELECT stamp FROM {feed} WHERE version = ?", (version,)).get
-        return remembered is not None and stamp is not None and stamp != remembered
+        return self._stamps.is_other(version, stamp)
 
     def _remember_stamp(self, db: apsw.Connection, version: int) -> None:
         sql = f"SELECT stamp FROM {self._layout.feed} WHERE version = ?"
-        stamp = db.execute(sql, (version,)).get
-        with self._stamps_lock:
-            if stamp is not None:
-                self._stamps[version] = stamp
-            while len(self._stamps) > _STAMPS_KEPT:
-                del self._stamps[next(iter(self._stamps))]
+        self._stamps.remember(version, db.execute(sql, (version,)).get)
 
     def _require_mine(self, db: apsw.Connection) -> None:
         """Inside a write transaction: nobody else leads, and it is still this binding."""
