@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from likewise.base.bound import BindingRecord
     from likewise.base.precision import Precision
-    from likewise.base.types import Audit, Result
+    from likewise.base.types import Audit, Freshness, Result
     from likewise.binding.status import Status
     from likewise.runtime.service import Service
 
@@ -223,13 +223,24 @@ class Binding:
         """The binding's name."""
         return self.record.spec.name
 
-    def search(self, text: str, k: int = 10, *, fresh_only: bool = False) -> list[Result]:
+    def search(
+        self, text: str, k: int = 10, *, freshness: Freshness = "any", wait_s: float = 5.0
+    ) -> list[Result]:
         """The `k` rows nearest to `text`, best first, each as the table has it now.
+
+        Args:
+            text: what is looked for.
+            k: how many rows.
+            freshness: `any` vector there is (each result says whether it is `fresh`); only those of
+                rows' present texts (`fresh`); or `wait` until all that was committed before the
+                call is searchable.
+            wait_s: how long `wait` does so.
 
         Raises:
             InputError: `text` is empty, or `k` is out of range.
+            NotYetSearchable: it took longer; the message says what is in the way.
         """
-        return self._live.search(text, k, fresh_only=fresh_only)
+        return self._live.search(text, k, freshness=freshness, wait_s=wait_s)
 
     def status(self) -> Status:
         """Rows, current, pending, parked, lag."""

@@ -27,6 +27,7 @@ LikewiseError
 │   ├── NoKey                the table has nothing that names a row for good
 │   ├── SchemaDrift          a bound table or column is gone or renamed
 │   ├── LeaseLost            another worker took over (retryable)
+│   ├── NotYetSearchable     a change isn't searchable within the time that was given (retryable)
 │   ├── MassDelete           very many rows gone at once: nothing is removed unasked
 │   ├── FileUnreadable       a bound file can't be read as what its name says
 │   ├── RootMissing          a bound folder isn't there, or can't be listed (retryable)
@@ -231,6 +232,13 @@ class LeaseLost(BindingError):
     """Another worker took the binding over; nothing of this batch was published."""
 
     code = "lease_lost"
+    retryable = True
+
+
+class NotYetSearchable(BindingError):
+    """What was written before a search isn't searchable within the time that the search gave it."""
+
+    code = "not_yet_searchable"
     retryable = True
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from likewise.base.types import Freshness
 from likewise.cli import output, resolve
 from likewise.cli.bound import one
 from likewise.cli.options import config_option, database_option, json_option, model_options
@@ -25,7 +26,23 @@ _SHOWN_CHARACTERS = 240
 @database_option
 @config_option
 @click.option("--url", metavar="URL", help="Ask a running server, such as http://127.0.0.1:7997.")
-@click.option("--fresh-only", is_flag=True, help="Leave out rows changed since they were embedded.")
+@click.option(
+    "--freshness",
+    type=click.Choice(get_args(Freshness)),
+    default="any",
+    show_default=True,
+    help="Any vector there is; only those of rows' present texts (fresh); or wait until what is "
+    "written by now is searchable.",
+)
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 60),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long --freshness wait does so.",
+)
 @json_option
 @model_options
 def search(
@@ -35,7 +52,8 @@ def search(
     db: str | None,
     config_path: Path,
     url: str | None,
-    fresh_only: bool,
+    freshness: Freshness,
+    wait_s: float,
     as_json: bool,
     precision: Precision | None,
     threads: int | None,
@@ -50,13 +68,19 @@ def search(
     if url is not None:
         from likewise.cli import asking
 
-        asked = {"binding": name, "q": query, "k": k, "fresh_only": fresh_only}
+        asked = {
+            "binding": name,
+            "q": query,
+            "k": k,
+            "freshness": freshness,
+            "wait_ms": int(1000 * wait_s),
+        }
         key, _ = resolve.given_keys().get("LIKEWISE_API_KEY", (None, False))
         answer = asking.search(url, asked, key=key)
     else:
         place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
         record = one(name, db, config_path)
-        answer = _answer(record, query, k, fresh_only, place)
+        answer = _answer(record, query, k, (freshness, wait_s), place)
     if as_json:
         output.json(answer)
     else:
@@ -64,7 +88,11 @@ def search(
 
 
 def _answer(
-    record: BindingRecord, query: str, k: int, fresh_only: bool, place: resolve.Place
+    record: BindingRecord,
+    query: str,
+    k: int,
+    fresh: tuple[Freshness, float],
+    place: resolve.Place,
 ) -> dict[str, Any]:
     import contextlib
 
@@ -76,8 +104,9 @@ def _answer(
         binding = LiveBinding(record, models.get)
         try:
             binding.catch_up()
-            results = binding.search(query, k, fresh_only=fresh_only)
-            return answer_of(binding, query, k, results)
+            freshness, wait_s = fresh
+            results = binding.search(query, k, freshness=freshness, wait_s=wait_s)
+            return answer_of(binding, query, k, freshness, results)
         finally:
             binding.stop()
 

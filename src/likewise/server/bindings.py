@@ -6,7 +6,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import monotonic
-from likewise.base.errors import BindingNotFound, DatabaseLocked, InputError, LikewiseError
+from likewise.base.errors import (
+    BindingNotFound,
+    DatabaseLocked,
+    InputError,
+    LikewiseError,
+    NotYetSearchable,
+)
 from likewise.base.log import fields, logger
 from likewise.server.databases import clean_up
 from likewise.server.generations import (
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from likewise.base.bound import BindingRecord, BoundSource, BoundTable
-    from likewise.base.types import Result
+    from likewise.base.types import Freshness, Result
     from likewise.binding.status import Status
 
 _log = logger("server.bindings")
@@ -31,6 +37,8 @@ _log = logger("server.bindings")
 _SWITCH_S = 5.0
 """How long a search waits for the generation that took the place of the one it was asking."""
 _TRIES = 3
+WAIT_S = 5.0
+"""How long a search that waits does so, unless it is told."""
 _PASSES = 2
 """The index of the new current generation is looked through once more, from beginning to end,
 after it is known to be current."""
@@ -162,27 +170,32 @@ class LiveBinding:
             or self._notice(serving.record)
         )
 
-    def search(self, text: str, k: int = 10, *, fresh_only: bool = False) -> list[Result]:
+    def search(
+        self, text: str, k: int = 10, *, freshness: Freshness = "any", wait_s: float = WAIT_S
+    ) -> list[Result]:
         """The `k` rows nearest to `text`, best first, as the source has them now.
 
-        All of an answer comes from one generation: its model, its index, its text.
+        All of an answer comes from one generation: its model, its index, its text. `freshness`:
+        `any` vector that is there, only those of rows' present texts (`fresh`), or `wait` for at
+        most `wait_s` seconds until all that was committed before the call is searchable.
 
         Raises:
             InputError: `text` is empty, or `k` is out of range.
+            NotYetSearchable: it took longer.
             DatabaseError: the rows can't be read.
         """
-        deadline = monotonic() + RETRY_S
+        deadline, until = monotonic() + RETRY_S, monotonic() + wait_s
         while not self.is_ready and monotonic() < deadline and self._minder.is_alive():
             self._stopping.wait(FOLLOW_EVERY_S)
         tries = 0
         while True:
             serving = self._serving
             try:
-                return serving.search(text, k, fresh_only=fresh_only)
+                return serving.search(text, k, freshness=freshness, until=until)
             except Stopped:
                 if self._stopping.is_set():
                     raise BindingNotFound(f"binding {self.name} is served no more") from None
-            except InputError:
+            except (InputError, NotYetSearchable):
                 raise
             except DatabaseLocked:
                 # Such as a deadlock with whoever drops a generation: the whole search begins anew.

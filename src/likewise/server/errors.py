@@ -55,6 +55,7 @@ STATUS: dict[str, tuple[int, str]] = {
     "schema_drift": (409, _SERVER),
     "mass_delete": (409, _SERVER),
     "lease_lost": (503, _SERVER),
+    "not_yet_searchable": (503, _SERVER),
     "file_unreadable": (500, _SERVER),
     "root_missing": (503, _SERVER),
     "space_mismatch": (409, _REQUEST),

@@ -8,8 +8,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from likewise.base.errors import BindingError, LikewiseError
+from likewise.base.clock import monotonic
+from likewise.base.errors import BindingError, LikewiseError, NotYetSearchable
 from likewise.base.log import fields, logger
+from likewise.binding.arrival import Arrival, newest
 from likewise.binding.canary import require_same_model
 from likewise.binding.status import Meter, Status, status
 from likewise.binding.worker import Worker
@@ -19,6 +21,7 @@ from likewise.search.exact import ExactIndex
 from likewise.search.follow import Follower
 from likewise.search.query import search
 from likewise.server.databases import open_ends
+from likewise.sources.names import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from likewise.base.protocols import Splitter
     from likewise.base.space import Space
     from likewise.base.spec import BindingSpec
-    from likewise.base.types import Kind, Result, Vectors
+    from likewise.base.types import Freshness, Kind, Result, Vectors
 
 Models = Callable[[str], Service | Standing]
 """The model that a binding's spec names, loaded; it may take as long as a download."""
@@ -35,6 +38,8 @@ Models = Callable[[str], Service | Standing]
 FOLLOW_EVERY_S = 0.03
 """How often the index looks for what was published: a query of a few microseconds."""
 RETRY_S = 1.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.003, 0.25
+"""Between two looks of a search that waits."""
 _LONGEST_RETRY_S = 30.0
 _log = logger("server.generations")
 
@@ -192,14 +197,22 @@ class LiveGeneration:
         feed = self.table.published(seen, limit=1)
         return self.is_ready and not feed.reset and feed.version == seen
 
-    def search(self, text: str, k: int, *, fresh_only: bool) -> list[Result]:
+    def search(
+        self, text: str, k: int, *, freshness: Freshness = "any", until: float = 0.0
+    ) -> list[Result]:
         """The `k` rows nearest to `text`, by this generation's model and vectors alone.
+
+        With `wait`, what was committed before the call is searchable, or it raises at `until`, a
+        moment of the monotonic clock.
 
         Raises:
             Stopped: it was stopped.
+            NotYetSearchable: it took too long.
             LikewiseError: the model can't be asked, or the rows can't be read.
         """
         with self._used():
+            if freshness == "wait":
+                self._wait(until)
             asking = self._asking
             if asking is None:
                 raise self._unprepared or BindingError(
@@ -214,9 +227,50 @@ class LiveGeneration:
                 self.table,
                 text,
                 k,
-                fresh_only=fresh_only,
+                fresh_only=freshness == "fresh",
                 version=version,
             )
+
+    def _wait(self, until: float) -> None:
+        """Until all that is committed by now is searchable, or parked."""
+        with contextlib.ExitStack() as cleanup:
+            source = self.source
+            if source.capture == "scan":
+                # The worker's own may be in the midst of a comparison.
+                source = open_source(self.record.spec, generation=self.record.generation)
+                cleanup.callback(source.close)
+            self._until(Arrival(source, self.table).is_published, until)
+        version = newest(self.table, self._follower.version)
+        self._until(lambda: self._has_followed(version), until)
+
+    def _has_followed(self, version: int) -> bool:
+        if not self._threads:
+            self.catch_up()
+        return self._follower.version >= version
+
+    def _until(self, check: Callable[[], bool], until: float) -> None:
+        pause = _FIRST_PAUSE_S
+        while True:
+            began, trouble = monotonic(), self.trouble
+            try:
+                if check():
+                    return
+            except LikewiseError as failed:
+                if not failed.retryable:
+                    raise
+                trouble = str(failed)
+            now = monotonic()
+            if now >= until:
+                if trouble is None and self.table.is_paused():
+                    trouble = "it is paused"
+                raise NotYetSearchable(
+                    f"binding {self.name}: what was written before this search isn't searchable "
+                    "within the time that was given; "
+                    + (f"in the way: {trouble}" if trouble else "give it more, or ask with 'any'")
+                )
+            pause = min(max(1.5 * pause, 2 * (now - began)), _LONGEST_PAUSE_S)
+            if self._stopping.wait(min(pause, until - now)):
+                raise Stopped
 
     def status(self) -> Status:
         """How far the vectors have followed the rows."""

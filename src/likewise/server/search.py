@@ -6,12 +6,15 @@ import time
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
+from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from likewise.base.errors import BindingNotFound, InputError
+from likewise.base.errors import BindingNotFound, InputError, Overloaded
 from likewise.base.names import nearest
+from likewise.base.types import Freshness
 from likewise.server import body, encode
+from likewise.server.bindings import WAIT_S
 from likewise.server.routing import Spoken
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from likewise.server.bindings import LiveBinding
 
 DEFAULT_K = 10
+LONGEST_WAIT_MS = 60_000
+MOST_WAITING = 32
+"""Searches at a time that wait for changes."""
 
 
 class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -32,7 +38,8 @@ class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
     q: str
     binding: str | None = None
     k: int = DEFAULT_K
-    fresh_only: bool = False
+    freshness: Freshness = "any"
+    wait_ms: int = int(1000 * WAIT_S)
 
 
 class Passage(TypedDict):
@@ -60,6 +67,7 @@ class SearchAnswer(TypedDict):
     binding: str
     q: str
     k: int
+    freshness: Freshness
     results: list[Found]
     took_ms: float
 
@@ -118,10 +126,38 @@ async def search(request: Request) -> Response:
         asked = _from_query(request)
     began = time.perf_counter()
     binding = find(request.app.state.bindings, asked.binding)
-    results = await run_in_threadpool(binding.search, asked.q, asked.k, fresh_only=asked.fresh_only)
+    if not 0 <= asked.wait_ms <= LONGEST_WAIT_MS:
+        raise InputError(
+            f"wait_ms must be between 0 and {LONGEST_WAIT_MS}, not {asked.wait_ms}", param="wait_ms"
+        )
+
+    def found() -> list[Result]:
+        wait_s = asked.wait_ms / 1000
+        return binding.search(asked.q, asked.k, freshness=asked.freshness, wait_s=wait_s)
+
+    limiter = _waiting(request) if asked.freshness == "wait" else None
+    results = await to_thread.run_sync(found, limiter=limiter)
     took_ms = (time.perf_counter() - began) * 1000
-    content = answer_of(binding, asked.q, asked.k, results) | {"took_ms": round(took_ms, 2)}
+    content = answer_of(binding, asked.q, asked.k, asked.freshness, results)
+    content["took_ms"] = round(took_ms, 2)
     return Response(encode.to_json(content), media_type="application/json")
+
+
+def _waiting(request: Request) -> CapacityLimiter:
+    """Threads for searches that wait, apart from those of all others, which never stand still.
+
+    Raises:
+        Overloaded: all of them are taken.
+    """
+    state = request.app.state
+    if not hasattr(state, "waiting"):
+        state.waiting = CapacityLimiter(MOST_WAITING)
+    limiter: CapacityLimiter = state.waiting
+    if limiter.available_tokens < 1:
+        raise Overloaded(
+            f"{MOST_WAITING} searches wait for changes already; try again, or ask with 'any'"
+        )
+    return limiter
 
 
 def _from_query(request: Request) -> SearchRequest:
@@ -139,10 +175,12 @@ def _from_query(request: Request) -> SearchRequest:
         raise body.explained(str(wrong), _FIELDS) from wrong
 
 
-def answer_of(binding: LiveBinding, q: str, k: int, results: Sequence[Result]) -> dict[str, Any]:
+def answer_of(
+    binding: LiveBinding, q: str, k: int, freshness: Freshness, results: Sequence[Result]
+) -> dict[str, Any]:
     """What a search found, as JSON can hold it."""
     found = [as_json(result, binding.table_name) for result in results]
-    return {"binding": binding.name, "q": q, "k": k, "results": found}
+    return {"binding": binding.name, "q": q, "k": k, "freshness": freshness, "results": found}
 
 
 def as_json(result: Result, table: str) -> dict[str, Any]:

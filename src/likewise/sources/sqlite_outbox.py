@@ -70,14 +70,16 @@ class Outbox:
 
     def waiting(self, db: apsw.Connection) -> tuple[int, float | None]:
         """How many entries, and when the oldest was written."""
-        if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (self._table,)).get:
+        if not self._is_there(db):
             return 0, None
         sql = f"SELECT count(*), min(at) FROM {self._table}"
         found: Any = db.execute(sql).fetchone()
         return int(found[0]), found[1]
 
     def tail(self, db: apsw.Connection) -> int:
-        """The newest entry; 0 when there is none."""
+        """The newest entry; 0 when there is none, or no outbox yet."""
+        if not self._is_there(db):
+            return 0
         return int(cast("Any", db.execute(f"SELECT max(seq) FROM {self._table}").get) or 0)
 
     def is_past(self, db: apsw.Connection, seq: int) -> bool:
@@ -93,6 +95,10 @@ class Outbox:
         db.execute(f"DELETE FROM {SOURCE} WHERE name = ? AND generation = ?", self._name)
         if not db.execute(f"SELECT 1 FROM {SOURCE}").get:
             db.execute(f"DROP TABLE {SOURCE}")
+
+    def _is_there(self, db: apsw.Connection) -> bool:
+        sql = "SELECT 1 FROM sqlite_schema WHERE name = ?"
+        return db.execute(sql, (self._table,)).get is not None
 
     def _place(self, db: apsw.Connection) -> str:
         sql = f"SELECT place FROM {SOURCE} WHERE name = ? AND generation = ?"

@@ -122,7 +122,8 @@ def test_several_bindings_are_told_apart(make: Make) -> None:
         ("q=a&k=many", "k: expected int"),
         ("q=a&top=3", "unknown parameter 'top'"),
         ("k=3", "the field 'q' is missing"),
-        ("q=a&fresh_only=perhaps", "fresh_only: expected bool"),
+        ("q=a&freshness=perhaps", "freshness: invalid enum value 'perhaps'"),
+        ("q=a&freshness=wait&wait_ms=60001", "wait_ms must be between 0 and 60000"),
     ],
 )
 def test_bad_searches(make: Make, query: str, words: str) -> None:
