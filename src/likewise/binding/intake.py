@@ -22,6 +22,9 @@ _RELAY_ROWS = 10_000
 _DOUBTFUL = b""
 _REST = 9
 """Comparing takes at most a tenth of the time."""
+_FIRST_REST, _LONGEST_REST = 0.02, 0.5
+"""Seconds after a comparison that found nothing; they double with each. The lease for it is written
+into the store, which looks like a change where that is the source's own file."""
 _log = logger("binding.intake")
 
 
@@ -62,6 +65,7 @@ class Intake:
         self._looked: float | None = None
         self._scanned: object = None
         self._not_before = 0.0
+        self._pause = 0.0
         self.scans = 0
         """Comparisons finished."""
 
@@ -151,7 +155,9 @@ class Intake:
             self._at("noted")
         self._scanned = stamp
         # Where vectors lie in the same database, each publication looks like a change.
-        self._not_before = self._clock() + _REST * (self._clock() - began)
+        took = self._clock() - began
+        self._pause = 0.0 if noted else min(max(2 * self._pause, _FIRST_REST), _LONGEST_REST)
+        self._not_before = self._clock() + max(_REST * took, self._pause)
         self.scans += 1
         if noted:
             _log.info(fields("source compared", binding=self._table.name, changed=noted))

@@ -93,6 +93,7 @@ class BindingStates:
         ("lag_seconds", "Age of the oldest change not yet carried over."),
         ("coverage", "Part of the rows that are current, 0 to 1."),
         ("rows_per_second", "Rows published a second since the last time somebody asked."),
+        ("seconds_left", "Seconds until nothing is pending, at the present rate."),
         ("generation", "Number of the generation that answers."),
     )
     _OF_GENERATIONS = (

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 META = "likewise_meta"
 BINDING = "likewise_binding"
+_SHOWN = frozenset(("chunk", "start", "end", "text", "vector", "fresh", "embedded_at"))
+"""Columns of a view that a key column can't be called like."""
 
 
 def quote(name: str) -> str:
@@ -61,6 +63,11 @@ class Layout:
     def outbox(self) -> str:
         """Where triggers write when the log is in another database."""
         return self.of("outbox")
+
+    @property
+    def view(self) -> str:
+        """What users query; one a binding, whatever the generation."""
+        return f"likewise_{self.name}_view"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -123,6 +130,23 @@ class Layout:
                 " WITHOUT ROWID"
             ),
         }
+
+    def view_statement(self) -> str:
+        """What makes the view show this generation."""
+        keys = "".join(
+            f"c.{quote(column)} AS {quote(name if name.lower() not in _SHOWN else column)}, "
+            for name, column in zip(self.key, self.columns, strict=True)
+        )
+
+        def joined(other: str) -> str:
+            return " AND ".join(f"{other}.{quote(c)} = c.{quote(c)}" for c in self.columns)
+
+        return (
+            f'CREATE VIEW {self.view} AS SELECT {keys}c.chunk, c."start", c."end", c.text,'
+            f" c.vector, NOT EXISTS (SELECT 1 FROM {self.log} l WHERE {joined('l')}) AS fresh,"
+            " strftime('%Y-%m-%d %H:%M:%f', r.at, 'unixepoch') AS embedded_at"
+            f" FROM {self.chunk} c JOIN {self.row} r ON {joined('r')}"
+        )
 
     def log_table(self, name: str) -> str:
         """The statement that makes the log, or an outbox of the same shape."""

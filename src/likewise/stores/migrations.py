@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingError
-from likewise.sql.names import BINDING, META
+from likewise.sql.names import BINDING, META, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,21 @@ def m002_generations(db: apsw.Connection) -> None:
     db.execute("DROP TABLE likewise_binding_1")
 
 
-STEPS: tuple[Callable[[apsw.Connection], None], ...] = (m001_registry, m002_generations)
+def m003_views(db: apsw.Connection) -> None:
+    """A view a binding, over its current generation."""
+    found = db.execute(
+        f"SELECT name, generation, spec FROM {BINDING} WHERE state = 'current'"
+    ).fetchall()
+    for name, generation, spec in found:
+        key = tuple(str(column) for column in json.loads(str(spec))["key"])
+        db.execute(Layout(str(name), key, int(str(generation))).view_statement())
+
+
+STEPS: tuple[Callable[[apsw.Connection], None], ...] = (
+    m001_registry,
+    m002_generations,
+    m003_views,
+)
 
 
 def version_of(db: apsw.Connection) -> int:

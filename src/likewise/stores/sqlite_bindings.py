@@ -87,17 +87,24 @@ class SqliteBindings(StoredBindings):
                 spec.name,
             ),
         )
-        return self._require(db, spec.name, generation)
+        record = self._require(db, spec.name, generation)
+        if state == "current":
+            self._show(db, record)
+        return record
 
     def _set(self, db: apsw.Connection, record: BindingRecord, column: str, value: object) -> None:
         values: tuple[Any, ...] = (value, record.spec.name, record.generation)
         db.execute(f"UPDATE {BINDING} SET {column} = ? WHERE {_ONE}", values)
 
     def _show(self, db: apsw.Connection, record: BindingRecord) -> None:
-        """There is no view: a file's tables are queried themselves."""
+        layout = Layout(record.spec.name, record.spec.key, record.generation)
+        db.execute(f"DROP VIEW IF EXISTS {layout.view}")
+        db.execute(layout.view_statement())
 
     def _remove(self, db: apsw.Connection, record: BindingRecord) -> None:
         layout = Layout(record.spec.name, record.spec.key, record.generation)
+        if record.state == "current":
+            db.execute(f"DROP VIEW IF EXISTS {layout.view}")
         triggers = db.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
         for (trigger,) in triggers:
             if layout.owns(str(trigger)):

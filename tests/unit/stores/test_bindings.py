@@ -8,10 +8,12 @@ import pytest
 
 from likewise.base.errors import BindingError, BindingExists, BindingNotFound, SpaceMismatch
 from likewise.base.spec import BindingSpec
+from likewise.server import databases
 from tests.binding_kit import (
     DOCS,
     SPACE,
     App,
+    Bound,
     create_binding,
     drop_binding,
     get_binding,
@@ -98,3 +100,33 @@ def test_the_feed_is_trimmed_and_says_so(app: App, monkeypatch: pytest.MonkeyPat
     assert table.published(start).reset
     assert app("SELECT count(*) FROM likewise_docs_feed") == [(3,)]
     table.close()
+
+
+def test_the_view_shows_the_current_generation(app: App) -> None:
+    """Keys by their own names but where the view has a column of that name; changes that wait."""
+    app('CREATE TABLE odd (id, "Text" TEXT, body TEXT, PRIMARY KEY (id, "Text"))')
+    app("INSERT INTO odd VALUES (1, 'a', 'one|uno'), ('1', 'a', 'two')")
+    bound = Bound(app, table="odd", text="{body}", name="odd")
+    bound.drain()
+    columns = 'id, "key_Text", chunk, "start", "end", text, length(vector), fresh'
+    rows = app(f"SELECT {columns} FROM likewise_odd_view ORDER BY typeof(id), chunk")
+    assert rows == [
+        (1, "a", 0, 0, 3, "one", 32, 1),
+        (1, "a", 1, 4, 7, "uno", 32, 1),
+        ("1", "a", 0, 0, 3, "two", 32, 1),
+    ]
+    app("UPDATE odd SET body = 'three' WHERE typeof(id) = 'text'")
+    assert app("SELECT id, fresh FROM likewise_odd_view GROUP BY 1 ORDER BY 2") == [
+        ("1", 0),
+        (1, 1),
+    ]
+    with databases.bindings_of(f"sqlite:{app.path}") as bindings:
+        shape = bound.source.resolve()
+        made = bindings.add_generation(dataclasses.replace(bound.spec, text="{id}"), shape, SPACE)
+        bindings.cut_over("odd", made.generation)
+        assert app("SELECT * FROM likewise_odd_view") == []
+        bindings.drop_generation("odd", 1)
+        assert app("SELECT * FROM likewise_odd_view") == []
+    bound.close()
+    drop_binding(app.path, "odd")
+    assert app("SELECT name FROM sqlite_schema WHERE type = 'view'") == []

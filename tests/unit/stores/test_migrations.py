@@ -38,7 +38,19 @@ def test_schema_1(old: Path) -> None:
     bound = Bound(app)
     app("UPDATE docs SET title = 'tea!' WHERE id = 1")
     bound.drain()
-    assert bound.app("SELECT value FROM likewise_meta WHERE name = 'schema'") == [("2",)]
+    assert bound.app("SELECT value FROM likewise_meta WHERE name = 'schema'") == [("3",)]
     assert_right(bound)
+    bound.close()
+    app.close()
+
+
+def test_a_schema_1_file_gets_its_view(old: Path) -> None:
+    databases.records(f"sqlite:{old}")
+    app = App(old, "delete")
+    bound = Bound(app)
+    bound.drain()
+    shown = app("SELECT id, chunk, text, fresh FROM likewise_docs_view WHERE id = 1 ORDER BY chunk")
+    assert [row[:2] for row in shown] == [(1, 0), (1, 1), (1, 2)]
+    assert all(row[3] == 1 for row in shown)
     bound.close()
     app.close()
