@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Places = Callable[[int, int], Iterable[tuple[int, int]]]
 """The places between two token indices, both left out: (index of the token after, how welcome)."""
 
-NEAR, FAR = 8, 64
+NEAR, FAR = 5, 64
 """Characters on either side that order two places: few, so that few edits change them; the second
 number where the first doesn't tell them apart."""
 

@@ -19,7 +19,7 @@ PARAGRAPH, SENTENCE = 0, 1
 """How welcome an end is there."""
 
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
-_ITEM = re.compile(r"\n(?=[^\S\n]*(?:[-*+•‣▪◦–|>][^\S\n]|\(?(?:\d{1,3}|[A-Za-z])[.)][^\S\n]))")
+_ITEM = re.compile(r"\n(?=[^\S\n]*(?:[-*+•‣▪◦–|][^\S\n]|\(?(?:\d{1,3}|[A-Za-z])[.)][^\S\n]))")
 _CLOSERS = "\"'”’»›)]}」』）】*_"
 _MARKS = ".!?…‽؟۔।॥։።"
 _SPACE = re.compile(rf"(?<=[{re.escape(_MARKS + _CLOSERS)}])\s+")

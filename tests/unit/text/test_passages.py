@@ -16,6 +16,25 @@ from likewise.base.errors import SettingsError
 from likewise.base.types import Chunk
 from likewise.text.split import CUTTERS
 
+REAL = """Dr. A. Smith asked: "Why?" Nobody, e.g. of the U.S., knew (yet).
+
+- one item, which goes on
+  in a second line
+- another
+
+def one(x):
+    if x:
+        return {1: 2}
+
+    return [
+        3,
+    ]
+
+
+# What follows is two.
+@decorated
+def two(): pass
+"""
 NEW = tuple(way for way in WAYS if way != "tokens")
 PIECES = st.sampled_from(
     ["a", "Bc", "dd", "3.", "A.", "e.g.", "…", "?", "!", "。", ",", "(", ")", "{", "}", "#", "##"]
@@ -124,6 +143,25 @@ def test_empty_text_and_wrong_sizes(way: str) -> None:
 def test_a_short_text_is_one_passage(way: str) -> None:
     text = "  one.\n\nTwo.\n"
     assert CUTTERS[way](text, words(text), size=6, overlap=2) == (Chunk(0, 2, 12),)
+
+
+CUT_BEFORE = {
+    "tokens": "de71cbe8516d1110",
+    "sentences": "244b232dcf0bd6b8",
+    "headings": "43f93fd28b2ce328",
+    "code": "a4b71a8857f88c40",
+}
+"""What stored bindings were cut by: a change of it embeds every long text of everybody anew."""
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_cuts_are_those_of_before(way: str) -> None:
+    text = f"# One\n\n{sentences(7, 120)}\n# Two\n\n{' '.join(some_words(8, 300))}\n\n{REAL}"
+    cuts = CUTTERS[way](text, words(text), size=24, overlap=4)
+    assert (
+        hashlib.sha256(repr([(c.start, c.end) for c in cuts]).encode()).hexdigest()[:16]
+        == CUT_BEFORE[way]
+    )
 
 
 def test_each_way_cuts_in_a_way_of_its_own() -> None:

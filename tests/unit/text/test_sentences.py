@@ -3,7 +3,7 @@
 import pytest
 
 from likewise.text.sentences import PARAGRAPH, sentence_ends
-from tests.unit.text.test_passages import texts_of
+from tests.unit.text.test_passages import sentences, texts_of
 
 
 def parts(text: str) -> list[str]:
@@ -12,7 +12,7 @@ def parts(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "sentences",
+    "wanted",
     [
         ["One.", "Two!", "Three?", "Four…", "Five"],
         ['He said "No."', "She left.", "(It rained.)", "“So what?”", "End."],
@@ -29,9 +29,9 @@ def parts(text: str) -> list[str]:
         ["Es kostet z.B. 5 Euro, vgl. Seite 3.", "Gut."],
     ],
 )
-def test_sentences(sentences: list[str]) -> None:
-    wide = sentences[0][-1] == "。"
-    assert parts(("" if wide else " ").join(sentences)) == sentences
+def test_sentences(wanted: list[str]) -> None:
+    wide = wanted[0][-1] == "。"
+    assert parts(("" if wide else " ").join(wanted)) == wanted
 
 
 def test_lines_end_a_sentence_in_lists_only() -> None:
@@ -74,17 +74,15 @@ def test_a_long_sentence_is_cut_after_a_comma_or_a_word() -> None:
     assert all(4 <= len(passage.split()) <= 8 for passage in passages)
 
 
-def test_the_overlap_is_whole_sentences() -> None:
-    text = "Aa bb. Cc. Dd ee ff gg. Hh. Ii jj kk. Ll mm nn oo. Pp. Qq rr ss tt uu. Vv."
-    cuts = texts_of("sentences", text, size=14)
-    more = 0
-    for overlap in range(1, 8):
-        passages = texts_of("sentences", text, size=14, overlap=overlap)
-        assert len(passages) == len(cuts) > 1
-        for passage, without in zip(passages, cuts, strict=True):
-            assert passage.endswith(without) and passage[0].isupper()
-            more += passage != without
-    assert more
+@pytest.mark.parametrize("overlap", range(5, 21, 3))
+def test_the_overlap_is_whole_sentences(overlap: int) -> None:
+    text = sentences(4, 60)
+    cuts = texts_of("sentences", text, size=40)
+    passages = texts_of("sentences", text, size=40, overlap=overlap)
+    assert len(passages) == len(cuts) > 9
+    for passage, without in zip(passages, cuts, strict=True):
+        assert passage.endswith(without) and passage[0].isupper()
+    assert passages != cuts
 
 
 def test_a_passage_within_a_long_sentence_repeats_words() -> None:
