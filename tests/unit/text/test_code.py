@@ -116,3 +116,17 @@ def test_an_enclosing_block_is_cut_inside() -> None:
     passages = texts_of("code", f"namespace a {{\n{inner}}}\n", size=30)
     assert len(passages) > 5
     assert all(passage.startswith(("int f", "namespace")) for passage in passages)
+
+
+def test_definitions_without_blank_lines_between() -> None:
+    bare = "".join(f"def f{n}(x):\n    y = x\n    return y + {n}\n" for n in range(30))
+    passages = texts_of("code", bare, size=30)
+    assert len(passages) > 10 and all(passage.startswith("def f") for passage in passages)
+
+
+def test_a_brace_alone_makes_the_line_below_no_definition() -> None:
+    body = "".join(f"    call_{n}(a, b);\n" for n in range(20))
+    text = f"int one(int a, int b, int c)\n{{\n{body}}}\n"
+    behind = [texts_of("code", text, size=size)[0].endswith("{") for size in range(24, 44)]
+    # By chance only, as behind any line.
+    assert sum(behind) < 5

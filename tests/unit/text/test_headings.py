@@ -97,3 +97,10 @@ def test_sections_are_cut_alike_wherever_they_stand() -> None:
         texts_of("headings", "# First\n\n" + sentences(5, 9) + section, size=20)[-len(alone) :]
         == alone
     )
+
+
+def test_a_heading_stays_with_a_sentence_that_is_too_long_for_it() -> None:
+    text = "# What? Is. It.\n\n" + "a b c, d e f, g h i, j k l, m n o, p q r, s t u."
+    for size in range(20, 30):
+        first = texts_of("headings", text, size=size)[0]
+        assert first.startswith("# What? Is. It.\n\na b c")
