@@ -92,7 +92,8 @@ def bind(
         text: template over its columns, such as `{title}\n{body}`.
         name: the binding's name; None takes the table's, in lower case.
         key: columns that name a row; empty for the primary key.
-        chunk: how long texts are cut.
+        chunk: how long texts are cut: `WAY:SIZE/OVERLAP`, in tokens, where WAY is `tokens`,
+            `sentences`, `headings` or `code`.
         model: a loaded model, or the name of one to load.
         query: a SELECT whose rows get vectors, in place of a table; `key` names columns of it.
         glob: which files of a folder, such as `**/*.md`.

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from likewise.base.errors import SettingsError
 
 DEFAULT_CHUNK = "tokens:128/16"
-WAYS = ("tokens",)
+WAYS = ("tokens", "sentences", "headings", "code")
 """By what a text is cut; all of them count size and overlap in the model's tokens."""
+METAVAR = "WAY:SIZE/OVERLAP"
+"""The form of the setting, as help shows it."""
 _FORM = re.compile(r"([a-z]+):(\d{1,6})/(\d{1,6})\Z")
 
 
@@ -38,8 +40,9 @@ def parse_chunking(text: str) -> Chunking:
     """
     found = _FORM.match(text)
     if found is None or found[1] not in WAYS:
-        forms = " or ".join(f"{way}:SIZE/OVERLAP" for way in WAYS)
         raise SettingsError(
-            f"chunk {text!r} isn't known; write {forms}, such as {DEFAULT_CHUNK}", param="chunk"
+            f"chunk {text!r} isn't known; write {METAVAR}, such as {DEFAULT_CHUNK}, where WAY is "
+            f"one of {', '.join(WAYS)}",
+            param="chunk",
         )
     return Chunking(found[1], int(found[2]), int(found[3]))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from likewise.base.chunking import DEFAULT_CHUNK
+from likewise.base.chunking import DEFAULT_CHUNK, METAVAR, WAYS
 from likewise.base.spec import DEFAULT_MODEL, BindingSpec, without_password
 from likewise.cli import bind_status, bind_swap, bind_work, output, resolve
 from likewise.cli.bound import one
@@ -62,8 +62,8 @@ def bind() -> None:
     "--chunk",
     default=DEFAULT_CHUNK,
     show_default=True,
-    metavar="tokens:SIZE/OVERLAP",
-    help="How long texts are cut into passages.",
+    metavar=METAVAR,
+    help=f"How long texts are cut into passages, counted in tokens. WAY: {', '.join(WAYS)}.",
 )
 @click.option(
     "--wait/--no-wait",

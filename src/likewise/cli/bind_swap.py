@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likewise.base.chunking import METAVAR, WAYS
 from likewise.base.errors import SettingsError
 from likewise.cli import output, resolve
 from likewise.cli.bound import one
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name")
 @click.option("-m", "--model", metavar="MODEL", help="The model to change to.")
-@click.option("--chunk", metavar="tokens:SIZE/OVERLAP", help="How long texts are cut from now on.")
+@click.option(
+    "--chunk",
+    metavar=METAVAR,
+    help=f"How long texts are cut from now on. WAY: {', '.join(WAYS)}.",
+)
 @click.option("--text", metavar="TEMPLATE", help="The text that stands for a row from now on.")
 @click.option("--abort", is_flag=True, help="Give up the swap that is under way.")
 @click.option(

@@ -131,7 +131,8 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str = DEFAULT_MODEL
     """The model that embeds it."""
     chunk: str = DEFAULT_CHUNK
-    """How long texts are cut into passages: `tokens:SIZE/OVERLAP`."""
+    """How long texts are cut into passages, counted in the model's tokens: `WAY:SIZE/OVERLAP`,
+    where WAY is `tokens`, `sentences`, `headings` or `code`."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

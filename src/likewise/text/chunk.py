@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import SettingsError
 from likewise.base.types import Chunk
+from likewise.text.passages import require_sizes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,12 +32,7 @@ def chunk_tokens(
     Raises:
         SettingsError: `size` isn't positive, or `overlap` isn't between 0 and half of it.
     """
-    if size < 1 or not 0 <= overlap <= size // 2:
-        raise SettingsError(
-            f"chunks of {size} tokens overlapping by {overlap}: "
-            "the size must be positive and the overlap at most half of it",
-            param="chunk",
-        )
+    require_sizes(size, overlap)
     count = len(spans)
     chunks: list[Chunk] = []
     first = last = 0

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from likewise.base.chunking import parse_chunking
 from likewise.base.errors import SettingsError
 from likewise.text.chunk import chunk_tokens
+from likewise.text.code import chunk_code
+from likewise.text.headings import chunk_headings
+from likewise.text.sentences import chunk_sentences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
 
     Spans = Callable[[Sequence[str]], list[npt.NDArray[np.int64]]]
     """For each text the character ranges of its tokens, in order: int [n, 2], half open."""
+
+CUTTERS = {
+    "tokens": chunk_tokens,
+    "sentences": chunk_sentences,
+    "headings": chunk_headings,
+    "code": chunk_code,
+}
+"""What cuts a text, for each of `WAYS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +47,9 @@ class TextSplitter:
     def __call__(self, texts: Sequence[str]) -> list[tuple[Chunk, ...]]:
         """The passages of each text, in order; a text without tokens has none."""
         size, overlap = self.chunking.size, self.chunking.overlap
+        cutter = CUTTERS[self.chunking.way]
         return [
-            chunk_tokens(text, spans, size=size, overlap=overlap)
+            cutter(text, spans, size=size, overlap=overlap)
             for text, spans in zip(texts, self.spans(texts), strict=True)
         ]
 

@@ -187,7 +187,7 @@ def test_verify_says_with_its_exit_code(run: Run, database: Path) -> None:
         ({"--text": "title"}, "names no column"),
         ({"--key": "nothing"}, "nothing"),
         ({"--chunk": "tokens:9000/1"}, "9000"),
-        ({"--chunk": "sentences"}, "tokens:SIZE/OVERLAP"),
+        ({"--chunk": "sentences"}, "WAY:SIZE/OVERLAP"),
         ({"--model": "no-such-model"}, "no model called 'no-such-model'"),
     ],
 )

@@ -1,0 +1,106 @@
+"""What an edited word costs with a real model's tokens: passages that the model is given."""
+
+from __future__ import annotations
+
+import pydoc_data.topics
+import random
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from likewise.base.spec import BindingSpec
+from likewise.base.types import Kind
+from likewise.binding.reconcile import verify
+from likewise.binding.worker import Options, Worker
+from likewise.runtime.service import Service, load
+from likewise.server import databases
+from tests.acceptance.applications import SqliteApplication
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def service(model_folder: Path) -> Iterator[Service]:
+    made = load(model_folder)
+    yield made
+    made.close()
+
+
+class Counted:
+    """A model that remembers what it was given."""
+
+    def __init__(self, service: Service) -> None:
+        self.space = service.space
+        self.texts: list[str] = []
+        self._service = service
+
+    def embed(self, texts: Sequence[str], *, kind: Kind = "document") -> np.ndarray:
+        self.texts += texts
+        return self._service.embed(texts, kind=kind)
+
+
+class Bound:
+    """One row of a SQLite table, bound, with a worker that runs when it is asked to."""
+
+    def __init__(self, folder: Path, service: Service, chunk: str) -> None:
+        path = folder / "app.db"
+        self.app = SqliteApplication(str(path))
+        spec = BindingSpec("docs", f"sqlite:{path}", "docs", "{body}", chunk=chunk)
+        record = databases.create(spec, service.space.with_chunker(chunk))
+        self.split = service.splitter(chunk)
+        self.model = Counted(service)
+        self.source, self.table = databases.open_ends(record)
+        options = Options(reconcile_seconds=None)
+        self.worker = Worker(*databases.open_ends(record), self.model, self.split, options=options)
+
+    def cost(self, text: str) -> list[str]:
+        """What the model is given when the row's text becomes `text`."""
+        del self.model.texts[:]
+        self.app.write({1: text})
+        self.worker.drain()
+        return list(self.model.texts)
+
+    def passages(self, text: str) -> list[str]:
+        return [text[chunk.start : chunk.end] for chunk in self.split([text])[0]]
+
+    def close(self) -> None:
+        self.worker.close()
+        for each in (self.source, self.table, self.app):
+            each.close()
+
+
+def document(split: Any, passages: int) -> str:
+    """As much of the reference of the Python language as has that many passages."""
+    topics = pydoc_data.topics.topics
+    text = "\n\n".join(topics[name].strip() for name in sorted(topics))[:150_000]
+    return text[: split([text])[0][passages - 1].end]
+
+
+@pytest.mark.parametrize("chunk", ["sentences:128/0", "sentences:128/16", "headings:128/0"])
+def test_a_word_of_a_hundred_passages(service: Service, tmp_path: Path, chunk: str) -> None:
+    bound = Bound(tmp_path, service, chunk)
+    text = document(bound.split, 100)
+    words = list(re.finditer(r"\b[a-z]{3,}\b", text))
+    assert len(bound.cost(text)) >= 98, "a text of passages that differ"
+    pick, costs = random.Random(5), []
+    for at in range(30):
+        # In turn at the beginning, the end, and everywhere between; inserted, deleted, replaced.
+        word = words[round(at * (len(words) - 1) / 29)]
+        new = ("", pick.choice(words)[0], f"{pick.choice(words)[0]} {word[0]}")[at % 3]
+        edited = text[: word.start()] + new + text[word.end() :]
+        given = bound.cost(edited)
+        assert set(given) <= set(bound.passages(edited)) - set(bound.passages(text))
+        costs.append(len(given))
+        # What the document had before is stored no more once it isn't in it.
+        back = bound.cost(text)
+        assert set(back) <= set(bound.passages(text)) - set(bound.passages(edited))
+    assert min(costs) >= 1
+    assert sum(cost <= 2 for cost in costs) >= 28
+    assert max(costs) <= 5
+    assert sum(costs) <= 45
+    assert verify(bound.source, bound.table, repair=False).is_clean
+    bound.close()
