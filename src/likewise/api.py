@@ -1,4 +1,4 @@
-"""The front door for programs: load a model, bind a table, open a binding and search it."""
+"""The front door for programs: load or reach a model, bind a table, open a binding, search it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from likewise.base.bound import BindingRecord
     from likewise.base.precision import Precision
+    from likewise.base.protocols import BoundModel
     from likewise.base.types import Audit, Result
     from likewise.binding.status import Status
+    from likewise.client.embedder import RemoteEmbedder
     from likewise.runtime.service import Service
 
 _POLL_S = 0.02
@@ -52,11 +54,17 @@ def load(
         ModelNotFound: no place has it; the message names every place tried.
         ModelUnsupported: it asks for what isn't computed here.
         ModelCorrupt: its files are damaged.
+        SettingsError: it is the address of a remote model, which `connect` reaches.
     """
     from likewise.cli import resolve
+    from likewise.client.names import is_remote
     from likewise.models.locate import locate
     from likewise.runtime import service
 
+    if is_remote(model):
+        raise SettingsError(
+            f"{model} is a remote model: reach it with likewise.connect({model!r})", param="model"
+        )
     place = resolve.place(offline=offline, precision=precision, engine=engine)
     found = locate(model, cache=place.cache, offline=place.offline)
     return service.load(
@@ -68,6 +76,25 @@ def load(
     )
 
 
+def connect(address: str) -> RemoteEmbedder:
+    """A model behind an endpoint: `connect("tei:http://host:8080").embed(["a text"])`.
+
+    `address` is `openai:MODEL@URL`, `tei:URL` or `ollama:MODEL@URL`, with options behind a `?`
+    (docs/remote.md). A key comes from the environment: OPENAI_API_KEY for OpenAI itself, else
+    LIKEWISE_REMOTE_KEY.
+
+    Raises:
+        SettingsError: it isn't such an address.
+        MissingExtra: httpx isn't installed.
+        ModelNotFound: the endpoint doesn't have the model.
+        EndpointError: it can't be asked, doesn't let us in, or answers something else.
+    """
+    from likewise.cli import resolve
+    from likewise.client.names import connected
+
+    return connected(address, resolve.remote_key)
+
+
 def bind(
     source: str | Path,
     table: str = "",
@@ -76,7 +103,7 @@ def bind(
     name: str | None = None,
     key: tuple[str, ...] = (),
     chunk: str = DEFAULT_CHUNK,
-    model: Service | str = DEFAULT_MODEL,
+    model: BoundModel | str = DEFAULT_MODEL,
     query: str = "",
     glob: str = "",
     store: str | Path = "",
@@ -93,7 +120,7 @@ def bind(
         name: the binding's name; None takes the table's, in lower case.
         key: columns that name a row; empty for the primary key.
         chunk: how long texts are cut.
-        model: a loaded model, or the name of one to load.
+        model: a loaded model, the name of one to load, or a remote model or its address.
         query: a SELECT whose rows get vectors, in place of a table; `key` names columns of it.
         glob: which files of a folder, such as `**/*.md`.
         store: the database that keeps the vectors, as `source` is given; empty for the source's
@@ -112,7 +139,8 @@ def bind(
 
     if name is None and not table:
         raise SettingsError("name the binding; there is no table to take a name from", param="name")
-    loaded = load(model) if isinstance(model, str) else model
+    models = _Loaded()
+    loaded = models(model) if isinstance(model, str) else model
     spec = BindingSpec(
         name=name or table.lower(),
         source=_address(source),
@@ -127,10 +155,13 @@ def bind(
     )
     splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
     record = create(spec, loaded.space.with_chunker(chunk))
-    return Binding(record, loaded, owns_model=isinstance(model, str))
+    models.add(record.spec.model, loaded)
+    return Binding(record, models)
 
 
-def open(database: str | Path, name: str | None = None, *, model: Service | None = None) -> Binding:
+def open(
+    database: str | Path, name: str | None = None, *, model: BoundModel | None = None
+) -> Binding:
     """Open a binding that is there, by name or, where the database has only one, without.
 
     `database` holds the vectors: a file, or an address such as `postgresql://…`.
@@ -153,8 +184,10 @@ def open(database: str | Path, name: str | None = None, *, model: Service | None
         record = records[0]
     else:
         record = databases.record(address, name)
-    loaded = model if model is not None else load(record.spec.model)
-    return Binding(record, loaded, owns_model=model is None)
+    models = _Loaded()
+    if model is not None:
+        models.add(record.spec.model, model)
+    return Binding(record, models)
 
 
 def _address(given: str | Path) -> str:
@@ -167,26 +200,26 @@ def _address(given: str | Path) -> str:
 
 
 class _Loaded:
-    """Models by name: one that the caller gave, and others loaded when they are asked for."""
+    """Models by name: those that the caller gave, and others loaded when they are asked for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._services: dict[str, Service] = {}
-        self._own: list[Service] = []
+        self._models: dict[str, BoundModel] = {}
+        self._own: list[Service | RemoteEmbedder] = []
 
-    def add(self, name: str, service: Service, *, owned: bool) -> None:
-        """Let `name` stand for `service`; closed with this if it is `owned`."""
+    def add(self, name: str, model: BoundModel) -> None:
+        """Let `name` stand for `model`."""
         with self._lock:
-            self._services[name] = service
-            if owned:
-                self._own.append(service)
+            self._models[name] = model
 
-    def __call__(self, name: str) -> Service:
+    def __call__(self, name: str) -> BoundModel:
+        from likewise.client.names import is_remote
+
         with self._lock:
-            if name not in self._services:
-                self._services[name] = load(name)
-                self._own.append(self._services[name])
-            return self._services[name]
+            if name not in self._models:
+                self._own.append(connect(name) if is_remote(name) else load(name))
+                self._models[name] = self._own[-1]
+            return self._models[name]
 
     def close(self) -> None:
         for each in self._own:
@@ -199,11 +232,10 @@ class Binding:
     Its threads embed what changes (whoever changes it) and keep the index in step.
     """
 
-    def __init__(self, record: BindingRecord, model: Service, *, owns_model: bool) -> None:
+    def __init__(self, record: BindingRecord, models: _Loaded) -> None:
         from likewise.server.bindings import LiveBinding
 
-        self._models = _Loaded()
-        self._models.add(record.spec.model, model, owned=owns_model)
+        self._models = models
         self._live = LiveBinding(record, self._models)
         self._live.start()
         self._closed = threading.Event()
@@ -214,7 +246,7 @@ class Binding:
         return self._live.record
 
     @property
-    def model(self) -> Service:
+    def model(self) -> BoundModel:
         """The model of the generation that answers."""
         return self._models(self.record.spec.model)
 
@@ -259,7 +291,7 @@ class Binding:
 
     def swap(
         self,
-        model: Service | str | None = None,
+        model: BoundModel | str | None = None,
         *,
         chunk: str | None = None,
         text: str | None = None,
@@ -280,7 +312,7 @@ class Binding:
         from likewise.server import swapping
 
         if model is not None and not isinstance(model, str):
-            self._models.add(model.space.model, model, owned=False)
+            self._models.add(model.space.model, model)
             model = model.space.model
         begun = swapping.begin(self.record, self._models, model=model, chunk=chunk, text=text)
         with swapping.towards(begun, self._models, allow_parked=allow_parked) as swap:

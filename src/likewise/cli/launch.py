@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from likewise.base.bound import BindingRecord
+    from likewise.base.protocols import BoundModel
     from likewise.base.spec import BindingSpec
     from likewise.cli.catalogue import Catalogued
     from likewise.cli.resolve import Place
-    from likewise.runtime.service import Service
-    from likewise.runtime.standing import Standing
     from likewise.server.bindings import LiveBinding
     from likewise.server.guard import Guard
     from likewise.server.serving import Listed
@@ -282,7 +281,7 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
     return record, notice
 
 
-def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecord:
+def make_binding(spec: BindingSpec, service: BoundModel) -> BindingRecord:
     """The binding of `spec`, made in its database for its model unless it is there already.
 
     Raises:
