@@ -84,6 +84,9 @@ def scripted() -> Iterator[Scripted]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1
+        """Head and body leave together: apart, the second waits for the other end to say it has
+        the first."""
 
         def _answer(self) -> None:
             length = int(self.headers.get("content-length") or 0)

@@ -101,7 +101,7 @@ def test_prompts_go_before_texts(form: str, model: Service) -> None:
 def test_what_is_cut_fits_and_what_is_too_long_is_refused(form: str, model: Service) -> None:
     remote = reached(form + "?max_tokens=64")
     text = " ".join(WORDS[4 + n % 60] for n in range(500))
-    (passages,) = remote.splitter("tokens:60/10")([text])
+    (passages,) = remote.splitter("tokens:49/10")([text])
     parts = [text[each.start : each.end] for each in passages]
     assert len(parts) > 5
     np.testing.assert_allclose(remote.embed(parts), model.embed(parts), atol=1e-6)

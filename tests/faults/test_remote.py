@@ -216,8 +216,11 @@ def test_another_width_ends_the_worker(bound: Remote, server: Scripted) -> None:
     assert "space_mismatch" in (now.error or "")
 
 
-def test_many_faults_at_once(bound: Remote, server: Scripted) -> None:
+def test_many_faults_at_once(
+    bound: Remote, server: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half of all requests fail in some way that passes; every row gets its vector."""
+    monkeypatch.setattr("likewise.client.pace.FIRST_DELAY_S", 0.001)
     pick = np.random.default_rng(7)
     faults = [
         Reply(429, None, {"retry-after-ms": "1"}),

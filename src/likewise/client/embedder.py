@@ -18,7 +18,7 @@ from likewise.base.errors import (
 )
 from likewise.base.space import CANARY, Space
 from likewise.text.split import splitter
-from likewise.text.words import estimated_spans, estimated_tokens
+from likewise.text.words import MOST_OVER, estimated_spans, estimated_tokens
 
 if TYPE_CHECKING:
     from likewise.base.types import Kind, Lane, Overflow, Vectors
@@ -126,12 +126,14 @@ class RemoteEmbedder:
     def splitter(self, chunk: str = DEFAULT_CHUNK) -> TextSplitter:
         """Cuts texts into passages that the model reads whole, as `chunk` says.
 
-        Its tokenizer isn't here: tokens are estimated, rather too many (`likewise.text.words`).
+        Its tokenizer isn't here: tokens are estimated, rather too many (`likewise.text.words`), and
+        a fifth of what the model reads is kept in reserve.
 
         Raises:
             SettingsError: it isn't known, or the model doesn't read that many tokens at once.
         """
-        room = self._space.max_tokens - SPECIAL_TOKENS - estimated_tokens(self._space.prompt)
+        prompt = estimated_tokens(self._space.prompt)
+        room = int((self._space.max_tokens - SPECIAL_TOKENS) / MOST_OVER) - prompt
         try:
             return splitter(chunk, estimated_spans, room=room, model=self._space.model)
         except SettingsError as wrong:

@@ -75,12 +75,15 @@ class Endpoint:
         self._closing = threading.Event()
         self._wait = wait or self._closing.wait
         self._random = random
+        self._paused_for = ""
         self._pace = Pace(clock, rpm=address.rpm, tpm=address.tpm)
         is_secure = urlsplit(address.url).scheme == "https"
         self._client = httpx.Client(
             headers={"user-agent": f"likewise/{__version__}", "accept-encoding": "identity"},
             timeout=httpx.Timeout(address.timeout, connect=min(address.timeout, CONNECT_S)),
             follow_redirects=False,
+            # Reading all the authorities takes longer than a request, and plain http has none.
+            verify=is_secure,
             # A proxy sees nothing of what goes through it to https, and everything of the rest.
             trust_env=is_secure,
         )
@@ -149,6 +152,7 @@ class Endpoint:
                     delay = backoff_s(failures, self._random)
                 else:
                     self._pace.pause(asked)
+                    self._paused_for = str(failed)
                     # Some say 0, and mean it no more than a moment later.
                     delay = max(asked, backoff_s(1, self._random))
                 if self._clock() + delay > until or self._closing.is_set():
@@ -160,9 +164,8 @@ class Endpoint:
         """Wait for the end of a pause, and for a share of what may be asked in a minute."""
         while (left := self._pace.paused_s()) > 0:
             if self._clock() + left > until:
-                raise EndpointUnavailable(
-                    f"{self.address.url} asked for a pause that isn't over", retry_after_s=left
-                )
+                # In the same words each time: who logs what is new has one line for a pause.
+                raise EndpointUnavailable(self._paused_for, retry_after_s=left)
             self._wait(left)
             self._require_open()
         if (left := self._pace.take(tokens, lane)) > 0:
