@@ -25,6 +25,8 @@ class Reply:
     cut: bool = False
     after: threading.Event | None = None
     """Not before this is set."""
+    drips: bool = False
+    """A byte now and then, for as long as the client listens."""
 
 
 @dataclass
@@ -82,6 +84,8 @@ class Scripted:
 def scripted() -> Iterator[Scripted]:
     """A server on a port of its own while the block runs."""
 
+    ending = threading.Event()
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1
@@ -101,6 +105,9 @@ def scripted() -> Iterator[Scripted]:
                 self.send_header(name, value)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
+            while reply.drips and not ending.wait(0.02):
+                self.wfile.write(b" ")
+                self.wfile.flush()
             self.wfile.write(body[: len(body) // 2] if reply.cut else body)
             self.close_connection = reply.cut
 
@@ -124,6 +131,7 @@ def scripted() -> Iterator[Scripted]:
     try:
         yield made
     finally:
+        ending.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -109,6 +109,7 @@ def test_order_is_by_index_and_numbers_are_taken_as_base64_is(
     assert np.array_equal(remote.embed(texts), wanted(texts))
     server.say(lambda asked: Reply(body={"data": [{"embedding": v} for v in vectors(texts)]}))
     assert np.array_equal(remote.embed(texts), wanted(texts))
+    assert len(server.asked) == 3, "neither was asked for again"
 
 
 def test_texts_go_out_in_requests_of_the_right_size(server: Scripted, reach: Reach) -> None:
@@ -200,6 +201,15 @@ def test_an_answer_that_takes_too_long(server: Scripted, reach: Reach) -> None:
     with pytest.raises(EndpointUnavailable, match=r"within 0.2 s.*\?timeout"):
         remote.embed(["a"], lane="interactive")
     never.set()
+
+
+def test_an_answer_that_comes_byte_by_byte(server: Scripted) -> None:
+    """No byte is late, and the whole is."""
+    remote = RemoteEmbedder(Endpoint(parse(f"{server.address}?timeout=0.5")))
+    server.otherwise = lambda asked: Reply(body=b" " * 2**20, drips=True)
+    with pytest.raises(EndpointUnavailable, match="within 0.5 s"):
+        remote.embed(["a"], lane="interactive")
+    remote.close()
 
 
 def test_an_answer_that_is_cut_off(server: Scripted, reach: Reach) -> None:
