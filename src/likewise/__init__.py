@@ -1,6 +1,7 @@
 """Likewise: embeddings as a property of your data, on your own machine.
 
-`load()` gives a model, `bind()` makes vectors follow a table, `open()` opens a binding to search.
+`load()` gives a model, `connect()` one of another server, `bind()` makes vectors follow a table,
+`open()` opens a binding to search.
 Nothing heavy is imported until one of them is used.
 """
 
@@ -14,6 +15,7 @@ from likewise.version import __version__
 if TYPE_CHECKING:
     from likewise.api import Binding as Binding
     from likewise.api import bind as bind
+    from likewise.api import connect as connect
     from likewise.api import load as load
     from likewise.api import open as open
     from likewise.base.errors import LikewiseError as LikewiseError
@@ -24,11 +26,12 @@ _LAZY = {
     "LikewiseError": "likewise.base.errors",
     "Space": "likewise.base.space",
     "bind": "likewise.api",
+    "connect": "likewise.api",
     "load": "likewise.api",
     "open": "likewise.api",
 }
 
-__all__ = ["Binding", "LikewiseError", "Space", "__version__", "bind", "load", "open"]
+__all__ = ["Binding", "LikewiseError", "Space", "__version__", "bind", "connect", "load", "open"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The front door for programs: load a model, bind a table, open a binding and search it."""
+"""The front door for programs: load or reach a model, bind a table, open a binding, search it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     from likewise.base.bound import BindingRecord
     from likewise.base.precision import Precision
+    from likewise.base.protocols import BoundModel
     from likewise.base.types import Audit, Freshness, Result
     from likewise.binding.status import Status
+    from likewise.client.embedder import RemoteEmbedder
     from likewise.runtime.service import Service
+    from likewise.server.loaded import Loaded
 
 _POLL_S = 0.02
 _SWITCH_S = 60.0
@@ -52,11 +55,17 @@ def load(
         ModelNotFound: no place has it; the message names every place tried.
         ModelUnsupported: it asks for what isn't computed here.
         ModelCorrupt: its files are damaged.
+        SettingsError: it is the address of a remote model, which `connect` reaches.
     """
     from likewise.cli import resolve
+    from likewise.client.names import is_remote
     from likewise.models.locate import locate
     from likewise.runtime import service
 
+    if is_remote(model):
+        raise SettingsError(
+            f"{model} is a remote model: reach it with likewise.connect({model!r})", param="model"
+        )
     place = resolve.place(offline=offline, precision=precision, engine=engine)
     found = locate(model, cache=place.cache, offline=place.offline)
     return service.load(
@@ -68,6 +77,25 @@ def load(
     )
 
 
+def connect(address: str) -> RemoteEmbedder:
+    """A model behind an endpoint: `connect("tei:http://host:8080").embed(["a text"])`.
+
+    `address` is `openai:MODEL@URL`, `tei:URL` or `ollama:MODEL@URL`, with options behind a `?`
+    (docs/remote.md). A key comes from the environment: OPENAI_API_KEY for OpenAI itself, else
+    LIKEWISE_REMOTE_KEY.
+
+    Raises:
+        SettingsError: it isn't such an address.
+        MissingExtra: httpx isn't installed.
+        ModelNotFound: the endpoint doesn't have the model.
+        EndpointError: it can't be asked, doesn't let us in, or answers something else.
+    """
+    from likewise.cli import resolve
+    from likewise.client.names import connected
+
+    return connected(address, resolve.remote_key)
+
+
 def bind(
     source: str | Path,
     table: str = "",
@@ -76,7 +104,7 @@ def bind(
     name: str | None = None,
     key: tuple[str, ...] = (),
     chunk: str = DEFAULT_CHUNK,
-    model: Service | str = DEFAULT_MODEL,
+    model: BoundModel | str = DEFAULT_MODEL,
     query: str = "",
     glob: str = "",
     store: str | Path = "",
@@ -94,7 +122,7 @@ def bind(
         key: columns that name a row; empty for the primary key.
         chunk: how long texts are cut: `WAY:SIZE/OVERLAP`, in tokens, where WAY is `tokens`,
             `sentences`, `headings` or `code`.
-        model: a loaded model, or the name of one to load.
+        model: a loaded model, the name of one to load, or a remote model or its address.
         query: a SELECT whose rows get vectors, in place of a table; `key` names columns of it.
         glob: which files of a folder, such as `**/*.md`.
         store: the database that keeps the vectors, as `source` is given; empty for the source's
@@ -113,7 +141,8 @@ def bind(
 
     if name is None and not table:
         raise SettingsError("name the binding; there is no table to take a name from", param="name")
-    loaded = load(model) if isinstance(model, str) else model
+    models = _loaded()
+    loaded = models(model) if isinstance(model, str) else model
     spec = BindingSpec(
         name=name or table.lower(),
         source=_address(source),
@@ -128,10 +157,13 @@ def bind(
     )
     splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
     record = create(spec, loaded.space.with_chunker(chunk))
-    return Binding(record, loaded, owns_model=isinstance(model, str))
+    models.add(record.spec.model, loaded)
+    return Binding(record, models)
 
 
-def open(database: str | Path, name: str | None = None, *, model: Service | None = None) -> Binding:
+def open(
+    database: str | Path, name: str | None = None, *, model: BoundModel | None = None
+) -> Binding:
     """Open a binding that is there, by name or, where the database has only one, without.
 
     `database` holds the vectors: a file, or an address such as `postgresql://…`.
@@ -154,8 +186,10 @@ def open(database: str | Path, name: str | None = None, *, model: Service | None
         record = records[0]
     else:
         record = databases.record(address, name)
-    loaded = model if model is not None else load(record.spec.model)
-    return Binding(record, loaded, owns_model=model is None)
+    models = _loaded()
+    if model is not None:
+        models.add(record.spec.model, model)
+    return Binding(record, models)
 
 
 def _address(given: str | Path) -> str:
@@ -167,31 +201,11 @@ def _address(given: str | Path) -> str:
     return resolve.address(str(given), Path())
 
 
-class _Loaded:
-    """Models by name: one that the caller gave, and others loaded when they are asked for."""
+def _loaded() -> Loaded:
+    from likewise.client.names import is_remote
+    from likewise.server.loaded import Loaded
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._services: dict[str, Service] = {}
-        self._own: list[Service] = []
-
-    def add(self, name: str, service: Service, *, owned: bool) -> None:
-        """Let `name` stand for `service`; closed with this if it is `owned`."""
-        with self._lock:
-            self._services[name] = service
-            if owned:
-                self._own.append(service)
-
-    def __call__(self, name: str) -> Service:
-        with self._lock:
-            if name not in self._services:
-                self._services[name] = load(name)
-                self._own.append(self._services[name])
-            return self._services[name]
-
-    def close(self) -> None:
-        for each in self._own:
-            each.close()
+    return Loaded(lambda name: connect(name) if is_remote(name) else load(name))
 
 
 class Binding:
@@ -200,11 +214,10 @@ class Binding:
     Its threads embed what changes (whoever changes it) and keep the index in step.
     """
 
-    def __init__(self, record: BindingRecord, model: Service, *, owns_model: bool) -> None:
+    def __init__(self, record: BindingRecord, models: Loaded) -> None:
         from likewise.server.bindings import LiveBinding
 
-        self._models = _Loaded()
-        self._models.add(record.spec.model, model, owned=owns_model)
+        self._models = models
         self._live = LiveBinding(record, self._models)
         self._live.start()
         self._closed = threading.Event()
@@ -215,7 +228,7 @@ class Binding:
         return self._live.record
 
     @property
-    def model(self) -> Service:
+    def model(self) -> BoundModel:
         """The model of the generation that answers."""
         return self._models(self.record.spec.model)
 
@@ -229,13 +242,8 @@ class Binding:
     ) -> list[Result]:
         """The `k` rows nearest to `text`, best first, each as the table has it now.
 
-        Args:
-            text: what is looked for.
-            k: how many rows.
-            freshness: `any` vector there is (each result says whether it is `fresh`); only those of
-                rows' present texts (`fresh`); or `wait` until all that was committed before the
-                call is searchable.
-            wait_s: how long `wait` does so.
+        `any` takes whatever vectors there are, `fresh` only those of rows' present texts; `wait`
+        waits for up to `wait_s` seconds until all that was committed before is searchable.
 
         Raises:
             InputError: `text` is empty, or `k` is out of range.
@@ -271,7 +279,7 @@ class Binding:
 
     def swap(
         self,
-        model: Service | str | None = None,
+        model: BoundModel | str | None = None,
         *,
         chunk: str | None = None,
         text: str | None = None,
@@ -292,7 +300,7 @@ class Binding:
         from likewise.server import swapping
 
         if model is not None and not isinstance(model, str):
-            self._models.add(model.space.model, model, owned=False)
+            self._models.add(model.space.model, model)
             model = model.space.model
         begun = swapping.begin(self.record, self._models, model=model, chunk=chunk, text=text)
         with swapping.towards(begun, self._models, allow_parked=allow_parked) as swap:

@@ -13,6 +13,7 @@ HEAVY = {
     "starlette",
     "uvicorn",
     "apsw",
+    "httpx",
     "safetensors",
     "huggingface_hub",
     "torch",

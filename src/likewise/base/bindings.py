@@ -96,6 +96,16 @@ class Bindings(Protocol):
         """
         ...
 
+    def readdress(self, record: BindingRecord, model: str) -> BindingRecord:
+        """Have a generation's model found at the address `model` from now on; gives it so.
+
+        Only for a model that is the same: its vectors stay.
+
+        Raises:
+            BindingNotFound: there is no such generation.
+        """
+        ...
+
     def table(self, record: BindingRecord) -> BoundTable:
         """The vectors of a generation, ready for use; to be closed by the caller."""
         ...

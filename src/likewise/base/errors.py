@@ -14,6 +14,11 @@ LikewiseError
 │   └── ModelCorrupt         its files are damaged or don't agree with each other
 ├── EngineError              the computation failed
 │   └── NotFinite            it gave NaN or Inf
+├── EndpointError            a remote model's endpoint can't be used as it is
+│   ├── EndpointUnavailable  it can't be reached, or has no time now (retryable)
+│   ├── EndpointKeyRefused   it wants a key, or another one
+│   ├── EndpointRefused      it doesn't take what it was sent
+│   └── EndpointGarbled      its answer isn't one to what was asked
 ├── DatabaseError
 │   ├── DatabaseLocked       another program holds it (retryable)
 │   ├── DatabaseUnavailable  its server can't be reached now (retryable)
@@ -151,6 +156,37 @@ class NotFinite(EngineError):
     """A vector came out with NaN or Inf; it isn't handed on."""
 
     code = "not_finite"
+
+
+class EndpointError(LikewiseError):
+    """A remote model's endpoint can't be used as it is; no text is to blame."""
+
+    code = "endpoint_error"
+
+
+class EndpointUnavailable(EndpointError):
+    """A remote model's endpoint can't be reached, took too long, or takes no more now."""
+
+    code = "endpoint_unavailable"
+    retryable = True
+
+
+class EndpointKeyRefused(EndpointError):
+    """A remote model's endpoint wants a key, or another one than it was sent."""
+
+    code = "endpoint_key_refused"
+
+
+class EndpointRefused(EndpointError):
+    """A remote model's endpoint doesn't take what it was sent; a text may be to blame."""
+
+    code = "endpoint_refused"
+
+
+class EndpointGarbled(EndpointError):
+    """A remote model's endpoint answers something else than was asked; a text may be to blame."""
+
+    code = "endpoint_garbled"
 
 
 class DatabaseError(LikewiseError):

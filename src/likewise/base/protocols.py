@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from likewise.base.chunking import DEFAULT_CHUNK
+
 if TYPE_CHECKING:
     from likewise.base.space import Space
     from likewise.base.types import (
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
         Hit,
         Key,
         Kind,
+        Lane,
         Row,
         Vectors,
     )
@@ -41,6 +44,24 @@ class Embedder(Protocol):
         Raises:
             InputError: a text can't be embedded.
             EngineError: the computation failed.
+        """
+        ...
+
+
+class BoundModel(Embedder, Protocol):
+    """What a binding asks of its model: vectors, in a lane, and passages that the model reads."""
+
+    def embed(
+        self, texts: Sequence[str], *, kind: Kind = "document", lane: Lane = "bulk"
+    ) -> Vectors:
+        """As an `Embedder`; in the lane `interactive` where somebody waits for the answer."""
+        ...
+
+    def splitter(self, chunk: str = DEFAULT_CHUNK) -> Splitter:
+        """Cuts texts into passages that the model reads whole, as `chunk` says.
+
+        Raises:
+            SettingsError: it isn't known, or the model doesn't read that many tokens at once.
         """
         ...
 

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from likewise.base.errors import SpaceMismatch
 
+CANARY = "The quick brown fox jumps over the lazy dog."
+"""A text that every model can embed: who fails on it is broken, and its vector tells models apart.
+Stores keep that vector, so these words never change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Space:

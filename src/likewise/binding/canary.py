@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from likewise.base.errors import NotFinite, SpaceMismatch
-from likewise.binding.embedding import CANARY
+from likewise.base.space import CANARY
 
 if TYPE_CHECKING:
     from likewise.base.bound import BoundTable

@@ -7,16 +7,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from likewise.base.errors import EngineError, LikewiseError, NotFinite
+from likewise.base.errors import (
+    EndpointGarbled,
+    EndpointRefused,
+    EngineError,
+    InputError,
+    LikewiseError,
+    NotFinite,
+)
 from likewise.base.log import fields, logger
+from likewise.base.space import CANARY
 from likewise.base.types import Action, Chunk, Park, Put, Row, passage_hash
 
 if TYPE_CHECKING:
     from likewise.base.protocols import Embedder, Splitter
     from likewise.base.types import Vectors
 
-CANARY = "The quick brown fox jumps over the lazy dog."
 _log = logger("binding.embedding")
+
+_OF_A_TEXT = (InputError, EngineError, EndpointRefused, EndpointGarbled)
+"""What a single text can bring about. Anything else, such as a key that isn't let in any more, is
+true of every row, so that none is parked for it."""
 
 Piece = tuple[Row, int, tuple[Chunk, ...]]
 """A row, the log entry it answers, and its passages."""
@@ -48,7 +59,8 @@ class Embedding:
         """A `Put` for each row, or a `Park` for one that the model can't embed.
 
         Raises:
-            LikewiseError: of a kind that a retry can mend, or the embedder fails on any text.
+            LikewiseError: of a kind that a retry can mend or that no text is to blame for, or the
+                embedder fails on any text.
         """
         made: list[Action] = [_set_aside(row, seq, row.error) for row, seq in rows if row.error]
         readable = [(row, seq) for row, seq in rows if not row.error]
@@ -70,17 +82,23 @@ class Embedding:
             return self._pieces(rows[:half], made) + self._pieces(rows[half:], made)
         return [(row, seq, cut) for (row, seq), cut in zip(rows, passages, strict=True)]
 
-    def _embed(self, pieces: Sequence[Piece]) -> list[Action]:
-        """Embed; on a failure halve until the rows that cause it stand alone."""
+    def _embed(self, pieces: Sequence[Piece], *, is_suspect: bool = False) -> list[Action]:
+        """Embed; on a failure halve until the rows that cause it stand alone.
+
+        A row is blamed that fails, then plain words don't, then it fails again (`is_suspect`): the
+        first failure may have been of something that was mended since.
+        """
         try:
             vectors, texts = self._vectors(pieces)
         except LikewiseError as error:
-            if error.retryable:
+            if error.retryable or not isinstance(error, _OF_A_TEXT):
                 raise
             if len(pieces) > 1:
                 half = len(pieces) // 2
                 return [*self._embed(pieces[:half]), *self._embed(pieces[half:])]
-            self._require_alive(error)
+            if not is_suspect:
+                self._require_alive()
+                return self._embed(pieces, is_suspect=True)
             row, seq, _ = pieces[0]
             return [_park(row, seq, error)]
         made: list[Action] = []
@@ -117,10 +135,9 @@ class Embedding:
             raise NotFinite("the model gave NaN or Inf")
         return vectors
 
-    def _require_alive(self, error: LikewiseError) -> None:
-        """Before a row is blamed: an engine that fails on plain words is broken itself."""
-        if isinstance(error, EngineError):
-            self._embedder.embed([CANARY])
+    def _require_alive(self) -> None:
+        """Raise if it fails on plain words: then it is broken, or set up wrongly, itself."""
+        self._embedder.embed([CANARY])
 
 
 def _park(row: Row, seq: int, error: LikewiseError) -> Park:

@@ -111,7 +111,7 @@ def add(
     )
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
-        record = launch.make_binding(spec, models.get(spec.model))
+        record = launch.make_binding(spec, models.bound(spec.model))
         with ends(record) as (rows, vectors):
             rows.attach()
             if wait:
@@ -125,7 +125,7 @@ def _drain(record: BindingRecord, rows: BoundSource, vectors: BoundTable, models
     from likewise.binding.worker import Worker
     from likewise.server.bindings import splitter
 
-    service = models.get(record.spec.model)
+    service = models.bound(record.spec.model)
     split = splitter(service, record.spec)
     worker = Worker(rows, vectors, service, split)
     with (

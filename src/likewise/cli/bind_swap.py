@@ -79,14 +79,14 @@ def swap(
         return
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
-        begun = swapping.begin(record, models.get, model=model, chunk=chunk, text=text)
+        begun = swapping.begin(record, models.bound, model=model, chunk=chunk, text=text)
         if not wait:
             output.note(
                 f"generation {begun.generation} is begun; a server that runs the binding builds it."
                 f" Cut over with: likewise bind swap {name}"
             )
             return
-        _build(begun, models.get, allow_parked=allow_parked)
+        _build(begun, models.bound, allow_parked=allow_parked)
 
 
 def _build(begun: BindingRecord, models: Models, *, allow_parked: bool) -> None:
@@ -146,7 +146,7 @@ def rollback(
     before = swapping.previous(record.spec.store_address, name)
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
-        swapping.roll_back(before, models.get, wait=wait)
+        swapping.roll_back(before, models.bound, wait=wait)
     output.say(f"{name}: generation {before.generation} answers again: {before.space.model}")
 
 

@@ -10,14 +10,16 @@ from likewise.base.errors import AdminError, ModelNotFound, SettingsError
 from likewise.base.names import resolve
 from likewise.base.spec import DEFAULT_MODEL
 from likewise.cli import loading
+from likewise.cli.remotes import Remotes
+from likewise.client.names import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from likewise.base.protocols import BoundModel
     from likewise.cli.resolve import Keeping, Place
     from likewise.runtime.cache import VectorCache
     from likewise.runtime.registry import Registry
-    from likewise.runtime.standing import Standing
 
 CACHES = {
     "memory": "likewise.runtime.cache:MemoryCache",
@@ -82,14 +84,20 @@ class Catalogued:
         self._asked: dict[str, str] = {}
         """Full names, by those that bindings use."""
         self._served: set[str] = set()
+        self._remotes = Remotes()
+        cleanup.callback(self._remotes.close)
 
-    def bound(self, name: str, binding: str) -> Standing:
+    def bound(self, name: str, binding: str) -> BoundModel:
         """The model called `name`, loaded and kept, because `binding` uses it.
+
+        A remote one isn't in the registry: it is for bindings, not to be served on.
 
         Raises:
             ModelError: it can't be found or isn't supported.
-            LikewiseError: it can't be loaded.
+            LikewiseError: it can't be loaded, or its endpoint can't be asked.
         """
+        if is_remote(name):
+            return self._remotes.bound(name, binding)
         from likewise.runtime.standing import Standing
 
         full = self._asked[name] = self._add(name)
@@ -103,6 +111,8 @@ class Catalogued:
 
         It is unloaded unless another binding uses it, or it is to be served in any case.
         """
+        if is_remote(name):
+            self._remotes.unbound(name, binding)
         full = self._asked.get(name)
         if full is None:
             return
@@ -160,6 +170,7 @@ class Catalogued:
         """Take it into the list; only what may still be fetched needn't be here."""
         from likewise.models.locate import locate, named
 
+        loading.require_local(name)
         full, folder = named(name), None
         try:
             folder = locate(name, cache=self._place.cache, offline=True).folder

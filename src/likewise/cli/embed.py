@@ -5,30 +5,40 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from likewise.base.errors import InputError, Overloaded, SettingsError
+from likewise.base.spec import DEFAULT_MODEL
 from likewise.cli import output, resolve
 from likewise.cli.options import model_options
+from likewise.client.names import is_remote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
     from likewise.base.precision import Precision
-    from likewise.base.types import Kind
+    from likewise.base.types import Kind, Vectors
     from likewise.cli.text_input import Decoding, Format
     from likewise.cli.vector_output import Form, Writer
+    from likewise.client.embedder import RemoteEmbedder
     from likewise.runtime.service import Service
 
 Overflow = Literal["cut", "refuse"]
 BLOCK_TEXTS = 256
 _BLOCKS_AHEAD = 6
 _LISTED_POSITIONS = 10
+_REQUESTS_AT_A_TIME = 2
+"""To a remote model: one is computed while the other travels."""
+
+Submit = Callable[[list[str]], "Future[Any]"]
+"""Begins to embed a block; the result has `vectors`, and as `truncated` which texts were cut."""
 
 
 @click.command()
@@ -104,24 +114,54 @@ def embed(
         first = next(texts, None)
         if first is None:
             raise InputError(f"there is no text in {_shown(file)}", param="file")
-        service = models.get(model)
+        service = models.bound(model or DEFAULT_MODEL)
         tally = _Tally()
         sink = vector_output.opened(out, to_form, service.space.dimensions)
         total = None if file == "-" or from_form == "csv" else text_input.counted_lines(Path(file))
-        with sink as writer, output.bar("embedding", total=total, unit="texts") as show:
+        with (
+            sink as writer,
+            _submitting(service, kind, overflow) as submit,
+            output.bar("embedding", total=total, unit="texts") as show,
+        ):
             blocks = _blocks(first, texts)
-            _carry(service, blocks, writer, tally, lambda: show(tally.done, None), kind, overflow)
+            _carry(submit, blocks, writer, tally, lambda: show(tally.done, None))
     tally.report(service.space.max_tokens)
+    if is_remote(model) and overflow == "cut":
+        output.note("endpoints don't say what they cut; --overflow refuse stops at such a text")
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What a remote model gave for a block."""
+
+    vectors: Vectors
+    truncated: tuple[int, ...] = ()
+
+
+@contextlib.contextmanager
+def _submitting(
+    model: Service | RemoteEmbedder, kind: Kind, overflow: Overflow
+) -> Iterator[Submit]:
+    """What begins to embed a block; what was begun and isn't waited for is given up."""
+    if not is_remote(model.space.model):
+        local: Any = model
+        yield lambda texts: local.submit(texts, kind=kind, lane="bulk", overflow=overflow)
+        return
+    with ThreadPoolExecutor(_REQUESTS_AT_A_TIME, "likewise-embed") as pool:
+        try:
+            yield lambda texts: pool.submit(
+                lambda: _Answered(model.embed(texts, kind=kind, lane="bulk", overflow=overflow))
+            )
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _carry(
-    service: Service,
+    submit: Submit,
     blocks: Iterator[list[str]],
     writer: Writer,
     tally: _Tally,
     shown: Callable[[], None],
-    kind: Kind,
-    overflow: Overflow,
 ) -> None:
     """Keep several blocks in the engine and write them in order."""
     waiting: deque[tuple[list[str], Future[Any]]] = deque()
@@ -136,7 +176,7 @@ def _carry(
     for texts in blocks:
         while True:
             try:
-                future = service.submit(texts, kind=kind, lane="bulk", overflow=overflow)
+                future = submit(texts)
                 break
             except Overloaded:
                 if not waiting:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import BindingNotFound, LikewiseError
+from likewise.base.errors import BindingNotFound, EndpointUnavailable, LikewiseError
 from likewise.base.log import fields, logger
 from likewise.cli import catalogue, output
 from likewise.cli.guarding import Guarding, guard_of
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from likewise.base.bound import BindingRecord
+    from likewise.base.protocols import BoundModel
     from likewise.base.spec import BindingSpec
     from likewise.cli.catalogue import Catalogued
     from likewise.cli.resolve import Place
-    from likewise.runtime.service import Service
-    from likewise.runtime.standing import Standing
     from likewise.server.bindings import LiveBinding
     from likewise.server.guard import Guard
     from likewise.server.serving import Listed
@@ -258,9 +257,17 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
     """
     from likewise.base.same import swap_needed
     from likewise.server.bindings import splitter
-    from likewise.server.databases import found_or_made
+    from likewise.server.databases import found_or_made, made_before
 
-    service = models.bound(spec.model, spec.name)
+    try:
+        service = models.bound(spec.model, spec.name)
+    except EndpointUnavailable as away:
+        there = made_before(spec)
+        if there is None:
+            raise
+        # Its rows and vectors are here, and its own thread asks again until somebody answers.
+        output.warn(f"binding {spec.name}: {away}; it is asked again")
+        return there, _no_notice
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
     space = service.space.with_chunker(spec.chunk)
@@ -282,7 +289,7 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
     return record, notice
 
 
-def make_binding(spec: BindingSpec, service: Service | Standing) -> BindingRecord:
+def make_binding(spec: BindingSpec, service: BoundModel) -> BindingRecord:
     """The binding of `spec`, made in its database for its model unless it is there already.
 
     Raises:

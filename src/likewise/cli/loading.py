@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from likewise.cli import output
+from likewise.base.errors import SettingsError
+from likewise.cli import output, resolve
+from likewise.client.names import connected, is_remote
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from likewise.cli.resolve import Place
+    from likewise.client.embedder import RemoteEmbedder
     from likewise.models.locate import Located
     from likewise.runtime.service import Service
 
@@ -19,8 +22,11 @@ def find(name: str | None, place: Place, *, revision: str | None = None) -> Loca
 
     Raises:
         ModelNotFound: no place has it.
+        SettingsError: it is a remote model.
     """
     from likewise.models import locate
+
+    require_local(name)
 
     wanted = name or locate.DEFAULT_MODEL
     with output.bar(f"fetching {wanted}", unit="bytes") as show:
@@ -33,6 +39,16 @@ def find(name: str | None, place: Place, *, revision: str | None = None) -> Loca
         )
 
 
+def require_local(name: str | None) -> None:
+    """Raise `SettingsError` if `name` is the address of a remote model."""
+    if is_remote(name):
+        raise SettingsError(
+            f"{name} is a remote model: bindings and 'likewise embed' use such models; they are "
+            "neither served nor shown, ask the endpoint itself",
+            param="model",
+        )
+
+
 class Models:
     """Models loaded in this process, each once however often it is asked for."""
 
@@ -40,7 +56,20 @@ class Models:
         self._place = place
         self._by_folder: dict[Path, Service] = {}
         self._by_asked: dict[str | None, Service] = {}
+        self._remote: dict[str, RemoteEmbedder] = {}
         self.services: dict[str, Service] = {}
+
+    def bound(self, name: str) -> Service | RemoteEmbedder:
+        """The model called `name`, here or remote, ready for texts.
+
+        Raises:
+            LikewiseError: as `get`; or the endpoint can't be asked, or doesn't have that model.
+        """
+        if not is_remote(name):
+            return self.get(name)
+        if name not in self._remote:
+            self._remote[name] = connected(name, resolve.remote_key)
+        return self._remote[name]
 
     def get(self, name: str | None) -> Service:
         """The model called `name`, the default one when None, ready to run.
@@ -49,6 +78,7 @@ class Models:
             ModelNotFound: no place has it.
             ModelUnsupported: it asks for what isn't computed here.
             ModelCorrupt: its files are damaged.
+            SettingsError: it is a remote model.
         """
         if name not in self._by_asked:
             located = find(name, self._place)
@@ -61,6 +91,8 @@ class Models:
         """Stop them all."""
         for service in self.services.values():
             service.close()
+        for remote in self._remote.values():
+            remote.close()
 
     def _load(self, located: Located) -> Service:
         from likewise.runtime import service

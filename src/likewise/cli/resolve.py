@@ -15,7 +15,7 @@ from likewise.cli import settings
 from likewise.engines.names import AUTO
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from likewise.base.precision import Precision
     from likewise.cli.settings import ModelSettings, ServerSettings, Settings
@@ -30,6 +30,10 @@ ENVIRONMENT: dict[str, str] = {
     "LIKEWISE_ADMIN_KEY": "A key that may also load, unload and delete models; with it "
     "`likewise models load` and its like ask.",
     "LIKEWISE_ADMIN_KEY_FILE": "The file that holds it.",
+    "OPENAI_API_KEY": "The key for remote models at https://api.openai.com, and nowhere else.",
+    "OPENAI_API_KEY_FILE": "The file that holds it.",
+    "LIKEWISE_REMOTE_KEY": "The key for remote models everywhere else.",
+    "LIKEWISE_REMOTE_KEY_FILE": "The file that holds it; looked into again for each request.",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces are sent, where likewise.toml doesn't say; see "
     "`otlp_endpoint` there.",
     "LIKEWISE_ENGINE": "What computes, where likewise.toml doesn't say; see `engine` there.",
@@ -170,6 +174,17 @@ def given_keys(environment: Mapping[str, str] | None = None) -> dict[str, tuple[
         if key is not None:
             found[name] = (key, is_admin)
     return found
+
+
+def remote_key(
+    variable: str, environment: Mapping[str, str] | None = None
+) -> Callable[[], str | None]:
+    """What gives the key in `variable`, or in the file that `variable`_FILE names, as it is then.
+
+    It raises `SettingsError` where both are set, or the file can't be read.
+    """
+    env = os.environ if environment is None else environment
+    return lambda: _secret(env, variable)
 
 
 def _secret(env: Mapping[str, str], name: str) -> str | None:

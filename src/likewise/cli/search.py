@@ -101,7 +101,7 @@ def _answer(
     from likewise.server.search import answer_of
 
     with contextlib.closing(loading.Models(place)) as models:
-        binding = LiveBinding(record, models.get)
+        binding = LiveBinding(record, models.bound)
         try:
             binding.catch_up()
             freshness, wait_s = fresh

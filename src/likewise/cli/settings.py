@@ -129,7 +129,7 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: tuple[str, ...] = ()
     """Columns that name a row for good; the table's primary key when not given."""
     model: str = DEFAULT_MODEL
-    """The model that embeds it."""
+    """The model that embeds it: a name, a folder, or the address of a remote one."""
     chunk: str = DEFAULT_CHUNK
     """How long texts are cut into passages, counted in the model's tokens: `WAY:SIZE/OVERLAP`,
     where WAY is `tokens`, `sentences`, `headings` or `code`."""

@@ -15,6 +15,7 @@ from likewise.base.errors import (
 )
 from likewise.base.same import swap_needed
 from likewise.base.spec import without_password
+from likewise.client.names import is_remote
 from likewise.sources.names import open_source
 from likewise.stores.names import make_store, open_bindings
 
@@ -59,7 +60,14 @@ def create(spec: BindingSpec, space: Space) -> BindingRecord:
         # A file of vectors alone may be new; an application's is never made.
         make_store(spec.store_address)
     with bindings_of(spec.store_address) as bindings:
-        return bindings.create(spec, shape, space)
+        return _addressed(bindings, bindings.create(spec, shape, space), spec)
+
+
+def _addressed(bindings: Bindings, there: BindingRecord, spec: BindingSpec) -> BindingRecord:
+    """`there`, with its model at the address that `spec` has: an endpoint may have moved."""
+    if there.spec.model == spec.model or not is_remote(spec.model):
+        return there
+    return bindings.readdress(there, spec.model)
 
 
 def found_or_made(spec: BindingSpec, space: Space) -> tuple[BindingRecord, str | None]:
@@ -71,14 +79,41 @@ def found_or_made(spec: BindingSpec, space: Space) -> tuple[BindingRecord, str |
     Raises:
         As `create`, but for what a swap can change.
     """
+    there, wanted = _found(spec)
+    if there is None:
+        return create(spec, space), None
+    command = swap_needed(there, wanted, space)
+    if command is None:
+        with bindings_of(spec.store_address) as bindings:
+            there = _addressed(bindings, there, spec)
+    return there, command
+
+
+def made_before(spec: BindingSpec) -> BindingRecord | None:
+    """The binding of `spec`, if it is there already just as `spec` says, its model's name too.
+
+    Nothing is asked of the model.
+
+    Raises:
+        BindingExists: it is there with another definition, which a swap can't change.
+        SchemaDrift: no such table or column.
+        DatabaseError: a database can't be used.
+    """
+    there, wanted = _found(spec)
+    if there is None or there.spec.model != spec.model:
+        return None
+    return there if swap_needed(there, wanted, there.space) is None else None
+
+
+def _found(spec: BindingSpec) -> tuple[BindingRecord | None, BindingSpec]:
+    """The binding called so, if there is one; and `spec` as the source spells it."""
     with contextlib.closing(open_source(spec)) as source:
         shape = source.resolve()
     wanted = dataclasses.replace(spec, table=shape.table, key=shape.key)
     try:
-        there = record(spec.store_address, spec.name)
+        return record(spec.store_address, spec.name), wanted
     except (BindingNotFound, DatabaseMissing):
-        return create(spec, space), None
-    return there, swap_needed(there, wanted, space)
+        return None, wanted
 
 
 def records(address: str) -> list[BindingRecord]:

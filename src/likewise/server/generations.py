@@ -15,8 +15,6 @@ from likewise.binding.arrival import Arrival, newest
 from likewise.binding.canary import require_same_model
 from likewise.binding.status import Meter, Status, status
 from likewise.binding.worker import Worker
-from likewise.runtime.service import Service
-from likewise.runtime.standing import Standing
 from likewise.search.exact import ExactIndex
 from likewise.search.follow import Follower
 from likewise.search.query import search
@@ -27,12 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from likewise.base.bound import BindingRecord
-    from likewise.base.protocols import Splitter
+    from likewise.base.protocols import BoundModel, Splitter
     from likewise.base.space import Space
     from likewise.base.spec import BindingSpec
     from likewise.base.types import Freshness, Kind, Result, Vectors
 
-Models = Callable[[str], Service | Standing]
+Models = Callable[[str], "BoundModel"]
 """The model that a binding's spec names, loaded; it may take as long as a download."""
 
 FOLLOW_EVERY_S = 0.03
@@ -47,7 +45,7 @@ _log = logger("server.generations")
 class Asking:
     """The model, for queries: in the lane of those who wait for an answer."""
 
-    def __init__(self, service: Service | Standing) -> None:
+    def __init__(self, service: BoundModel) -> None:
         self._service = service
 
     @property
@@ -60,7 +58,7 @@ class Asking:
         return self._service.embed(texts, kind=kind, lane="interactive")
 
 
-def splitter(service: Service | Standing, spec: BindingSpec) -> Splitter:
+def splitter(service: BoundModel, spec: BindingSpec) -> Splitter:
     """What cuts the binding's texts into passages.
 
     Raises:

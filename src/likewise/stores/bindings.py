@@ -129,6 +129,16 @@ class StoredBindings(abc.ABC):
             for record in self._generations(db, name):
                 self._set(db, record, "paused", paused)
 
+    def readdress(self, record: BindingRecord, model: str) -> BindingRecord:
+        """Have a generation's model found at the address `model` from now on."""
+        with self._database.write() as db:
+            there = self._require(db, record.spec.name, record.generation)
+            spec = dataclasses.replace(there.spec, model=model)
+            self._set(db, there, "spec", spec.to_json())
+            space = dataclasses.replace(there.space, model=model)
+            self._set(db, there, "space", space.to_json())
+            return dataclasses.replace(there, spec=spec, space=space)
+
     @abc.abstractmethod
     def table(self, record: BindingRecord) -> BoundTable:
         """The vectors of a generation."""

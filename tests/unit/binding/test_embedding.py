@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from likewise.base.errors import InputError, Overloaded
+from likewise.base.errors import (
+    EndpointKeyRefused,
+    EngineError,
+    InputError,
+    LikewiseError,
+    ModelNotFound,
+    Overloaded,
+    SpaceMismatch,
+)
 from likewise.base.types import Chunk, Park, Put, Row
 from likewise.binding.embedding import Embedding
 from likewise.text.canon import fingerprint
@@ -56,6 +64,33 @@ def test_what_a_retry_can_mend_is_raised() -> None:
 
     with pytest.raises(Overloaded):
         Embedding(Fake(busy), bars, most_chunks=9).actions(rows(["a"]))
+
+
+@pytest.mark.parametrize("kind", [EndpointKeyRefused, ModelNotFound, SpaceMismatch])
+def test_what_no_text_brings_about_is_raised_at_once(kind: type[LikewiseError]) -> None:
+    calls: list[int] = []
+
+    def refused(texts: Sequence[str]) -> None:
+        calls.append(len(texts))
+        raise kind("no")
+
+    with pytest.raises(kind):
+        Embedding(Fake(refused), bars, most_chunks=9).actions(rows(["a", "b", "c"]))
+    assert calls == [3], "halving it would only ask more often"
+
+
+def test_a_row_that_failed_before_it_was_mended_is_not_blamed() -> None:
+    """It fails alone; by the time the plain sentence is tried, all is well again."""
+    calls: list[int] = []
+
+    def mended_after_two(texts: Sequence[str]) -> None:
+        calls.append(len(texts))
+        if len(calls) <= 2:
+            raise EngineError("out of memory")
+
+    made = Embedding(Fake(mended_after_two), bars, most_chunks=9).actions(rows(["a", "b"]))
+    assert [type(action) for action in made] == [Put, Put]
+    assert calls == [2, 1, 1, 1, 1]
 
 
 def test_vectors_that_are_not_finite_are_not_handed_on() -> None:
