@@ -104,6 +104,7 @@ def bind(
     name: str | None = None,
     key: tuple[str, ...] = (),
     chunk: str = DEFAULT_CHUNK,
+    dtype: str = "float32",
     model: BoundModel | str = DEFAULT_MODEL,
     query: str = "",
     glob: str = "",
@@ -122,6 +123,7 @@ def bind(
         key: columns that name a row; empty for the primary key.
         chunk: how long texts are cut: `WAY:SIZE/OVERLAP`, in tokens, where WAY is `tokens`,
             `sentences`, `headings` or `code`.
+        dtype: as what numbers vectors are kept; in Postgres also `float16`.
         model: a loaded model, the name of one to load, or a remote model or its address.
         query: a SELECT whose rows get vectors, in place of a table; `key` names columns of it.
         glob: which files of a folder, such as `**/*.md`.
@@ -151,12 +153,13 @@ def bind(
         key=key,
         model=loaded.space.model,
         chunk=chunk,
+        dtype=dtype,
         query=query,
         glob=glob,
         store=_address(store) if store else "",
     )
     splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
-    record = create(spec, loaded.space.with_chunker(chunk))
+    record = create(spec, loaded.space.stored_as(chunk, dtype))
     models.add(record.spec.model, loaded)
     return Binding(record, models)
 

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from likewise.base.errors import LikewiseError
+from likewise.base.errors import LikewiseError, SettingsError
 from likewise.base.spec import BindingSpec
+from likewise.base.types import passage_hash
 from likewise.binding.worker import Options, Worker
 from likewise.server import databases
 from likewise.stores import postgres_index
@@ -168,3 +169,37 @@ def test_what_an_interrupted_build_left_is_built_again(kit: Kit) -> None:
     assert not kit.has_index()
     assert kit.table.maintain()
     assert kit.has_index()
+
+
+def test_half_as_many_bits(kit: Kit, database: str) -> None:
+    """float16 is `halfvec`, with an index of its own; a float32 generation takes none of them."""
+    spec = BindingSpec("half", database, "docs", "{title}|{body}", dtype="float16")
+    record = databases.create(spec, SPACE.stored_as("bars", "float16"))
+    with databases.ends(record) as (source, table):
+        worker = Worker(source, table, Fake(), bars, options=Options(reconcile_seconds=None))
+        worker.drain()
+        worker.close()
+        assert table.maintain()
+        kinds = (
+            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid ="
+            " 'likewise.half_chunk'::regclass AND attname = 'vector'"
+        )
+        assert kit.app(kinds) == [("halfvec(8)",)]
+        # Numbers from 0 to 255 are the same in both.
+        nearest = NEAREST.replace("likewise.docs", "likewise.half").replace("::vector", "::halfvec")
+        asked = str(fake_vector("t7").tolist())
+        assert kit.app(nearest, [asked])[0] == ("t7", "t7")
+        kit.app("SET enable_seqscan = off")
+        plan = "\n".join(row[0] for row in kit.app(f"EXPLAIN {nearest}", [asked]))
+        assert "half_hnsw" in plan
+        assert table.known([passage_hash("t7")])
+    # A float32 generation doesn't take what was cut to half.
+    assert kit.table.known([passage_hash("t7")]) == {}
+
+
+def test_only_postgres_keeps_half(database: str) -> None:
+    for store in ("sqlite:a.db", "duckdb:a.duckdb"):
+        with pytest.raises(SettingsError, match="in Postgres also float16"):
+            BindingSpec("docs", database, "docs", "{title}", store=store, dtype="float16")
+    with pytest.raises(SettingsError, match="'int8'"):
+        BindingSpec("docs", database, "docs", "{title}", dtype="int8")

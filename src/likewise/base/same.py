@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _LABELS = frozenset({"source", "store", "model", "wake", "every"})
 """The addresses may be spelt otherwise, a model's space says what it is, the rest can change."""
-_SWAPPABLE = ("chunk", "text")
+_SWAPPABLE = ("chunk", "text", "dtype")
 
 
 def require_same(there: BindingRecord, spec: BindingSpec, space: Space) -> None:
@@ -54,7 +54,7 @@ def swap_needed(there: BindingRecord, spec: BindingSpec, space: Space) -> str | 
 def swap_command(there: BindingRecord, spec: BindingSpec, space: Space) -> str:
     """What to type so that the binding becomes what `spec` and `space` ask for."""
     options = "".join(f" --{name} {new!r}" for name, _, new in _differing(there, spec))
-    alike = there.space.with_chunker("").fingerprint == space.with_chunker("").fingerprint
+    alike = there.space.stored_as("", "").fingerprint == space.stored_as("", "").fingerprint
     model = "" if alike else f" --model {spec.model}"
     return f"likewise bind swap {spec.name}{model}{options}"
 

@@ -57,6 +57,10 @@ class Space:
         """The same space for texts cut by `chunker`."""
         return dataclasses.replace(self, chunker=chunker)
 
+    def stored_as(self, chunker: str, dtype: str) -> Space:
+        """The space of vectors that are kept: for texts cut by `chunker`, as numbers of `dtype`."""
+        return dataclasses.replace(self, chunker=chunker, dtype=dtype)
+
     def to_json(self) -> str:
         """Canonical JSON, as stores keep it."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, ensure_ascii=False)

@@ -18,6 +18,7 @@ LONGEST_NAME = 63
 LONGEST_SERVER_NAME = 40
 """In Postgres: its identifiers have 63 bytes, and suffixes follow."""
 SOURCES = ("sqlite", "postgresql", "duckdb", "files")
+DTYPES = ("float32", "float16")
 RESERVED = ("meta", "binding", "worker")
 """Tables of ours in the schema in which a binding's view has the binding's name."""
 FILE_KEY = ("path", "item")
@@ -62,6 +63,9 @@ class BindingSpec:
     row_key: tuple[str, ...] = ()
     """For files: the columns that name a row of a csv, jsonl or parquet file; what `key` of such a
     binding becomes. Without them a row's content names it."""
+    dtype: str = "float32"
+    """As what numbers vectors are kept: `float32`, or `float16` (pgvector's halfvec: half the room,
+    about three digits)."""
     every: float = 0.0
     """Seconds between two looks at a source that can't say whether it changed; 0: the default."""
 
@@ -93,6 +97,12 @@ class BindingSpec:
                 param="name",
             )
         self._check_what()
+        if self.dtype not in DTYPES or (
+            self.dtype != DTYPES[0] and scheme_of(self.store_address) != "postgresql"
+        ):
+            raise SettingsError(
+                f"dtype {self.dtype!r}: {DTYPES[0]}, or in Postgres also {DTYPES[1]}", param="dtype"
+            )
         if self.wake not in ("poll", "notify"):
             raise SettingsError(f"wake {self.wake!r} isn't poll or notify", param="wake")
         if not 0 <= self.every < float("inf"):
@@ -173,6 +183,7 @@ _LATER: dict[str, Any] = {
     "query": "",
     "glob": "",
     "wake": "poll",
+    "dtype": "float32",
     "row_key": (),
     "every": 0.0,
 }

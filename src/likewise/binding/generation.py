@@ -99,7 +99,8 @@ def building_of(generations: list[BindingRecord]) -> BindingRecord:
 
 def described(record: BindingRecord) -> str:
     """A generation in words."""
-    return f"{record.space.model}, {record.spec.chunk}, text {record.spec.text!r}"
+    spec = record.spec
+    return f"{record.space.model}, {spec.chunk}, {spec.dtype}, text {spec.text!r}"
 
 
 def _nowhere(step: str) -> None:

@@ -91,7 +91,8 @@ class Worker:
         at: Callable[[str], None] = _nowhere,
     ) -> None:
         space = table.space
-        space.require(embedder.space.with_chunker(space.chunker), where=f"binding {table.name}")
+        made = embedder.space.stored_as(space.chunker, space.dtype)
+        space.require(made, where=f"binding {table.name}")
         self.options = options or Options()
         self.error: str | None = None
         self._source = source

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likewise.base.chunking import DEFAULT_CHUNK, METAVAR, WAYS
-from likewise.base.spec import DEFAULT_MODEL, BindingSpec, without_password
+from likewise.base.spec import DEFAULT_MODEL, DTYPES, BindingSpec, without_password
 from likewise.cli import bind_status, bind_swap, bind_work, output, resolve
 from likewise.cli.bound import one
 from likewise.cli.options import config_option, database_option, json_option, model_options
@@ -66,6 +66,13 @@ def bind() -> None:
     help=f"How long texts are cut into passages, counted in tokens. WAY: {', '.join(WAYS)}.",
 )
 @click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default=DTYPES[0],
+    show_default=True,
+    help="As what numbers vectors are kept; float16 in Postgres only (halfvec).",
+)
+@click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
@@ -83,6 +90,7 @@ def add(
     key: tuple[str, ...],
     model: str,
     chunk: str,
+    dtype: str,
     wait: bool,
     precision: Precision | None,
     threads: int | None,
@@ -106,6 +114,7 @@ def add(
         model,
         chunk,
         store=resolve.source(store, Path()),
+        dtype=dtype,
         query=query,
         glob=glob,
     )

@@ -10,6 +10,7 @@ import click
 
 from likewise.base.chunking import METAVAR, WAYS
 from likewise.base.errors import SettingsError
+from likewise.base.spec import DTYPES
 from likewise.cli import output, resolve
 from likewise.cli.bound import one
 from likewise.cli.options import config_option, database_option, model_options
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     help=f"How long texts are cut from now on. WAY: {', '.join(WAYS)}.",
 )
 @click.option("--text", metavar="TEMPLATE", help="The text that stands for a row from now on.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="As what numbers vectors are kept.")
 @click.option("--abort", is_flag=True, help="Give up the swap that is under way.")
 @click.option(
     "--wait/--no-wait",
@@ -50,6 +52,7 @@ def swap(
     model: str | None,
     chunk: str | None,
     text: str | None,
+    dtype: str | None,
     abort: bool,
     wait: bool,
     allow_parked: bool,
@@ -72,14 +75,16 @@ def swap(
 
     record = one(name, db, config_path)
     if abort:
-        if model or chunk or text:
+        if model or chunk or text or dtype:
             raise SettingsError("--abort gives up what is under way; name nothing else with it")
         given_up = swapping.abort(record.spec.store_address, name)
         output.note(f"the swap to {given_up.space.model} is given up; {name} is as it was")
         return
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
-        begun = swapping.begin(record, models.bound, model=model, chunk=chunk, text=text)
+        begun = swapping.begin(
+            record, models.bound, model=model, chunk=chunk, text=text, dtype=dtype
+        )
         if not wait:
             output.note(
                 f"generation {begun.generation} is begun; a server that runs the binding builds it."

@@ -270,7 +270,7 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
         return there, _no_notice
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
-    space = service.space.with_chunker(spec.chunk)
+    space = service.space.stored_as(spec.chunk, spec.dtype)
     record, wanted = found_or_made(spec, space)
 
     def notice(there: BindingRecord) -> str | None:
@@ -284,7 +284,7 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
     if wanted is not None:
         output.warn(f"binding {spec.name}: {_NOT_AS_SET} {wanted}")
         _log.warning(fields("binding isn't as set", binding=spec.name, run=wanted))
-    if record.space.with_chunker("").fingerprint != space.with_chunker("").fingerprint:
+    if record.space.stored_as("", "").fingerprint != space.stored_as("", "").fingerprint:
         models.unbound(spec.model, spec.name)
     return record, notice
 
@@ -302,4 +302,4 @@ def make_binding(spec: BindingSpec, service: BoundModel) -> BindingRecord:
 
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
-    return create(spec, service.space.with_chunker(spec.chunk))
+    return create(spec, service.space.stored_as(spec.chunk, spec.dtype))

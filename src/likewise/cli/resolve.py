@@ -220,6 +220,7 @@ def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:
             query=each.query,
             glob=each.glob,
             wake=each.wake,
+            dtype=each.dtype,
             every=each.every,
         )
         for each in written.binding

@@ -122,6 +122,8 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     store: str = ""
     """Where vectors are kept: `sqlite:` or `postgresql://`; the source's own database when
     not given."""
+    dtype: str = "float32"
+    """As what numbers vectors are kept: `float32`, or in Postgres also `float16` (halfvec)."""
     wake: str = "poll"
     """How changes in Postgres are noticed: `poll`, or `notify`."""
     every: float = 0.0

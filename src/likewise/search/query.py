@@ -44,7 +44,7 @@ def search(
     if not 1 <= k <= MAX_K:
         raise InputError(f"k must be between 1 and {MAX_K}, not {k}", param="k")
     space = table.space
-    space.require(embedder.space.with_chunker(space.chunker), where="the binding")
+    space.require(embedder.space.stored_as(space.chunker, space.dtype), where="the binding")
     vector = embedder.embed([text], kind="query")[0]
     asked = k + _EXTRA
     while True:

@@ -34,6 +34,7 @@ def begin(
     model: str | None = None,
     chunk: str | None = None,
     text: str | None = None,
+    dtype: str | None = None,
 ) -> BindingRecord:
     """Begin a swap of `record`'s binding, or find the one that was begun; gives what is built.
 
@@ -48,21 +49,25 @@ def begin(
     spec = record.spec
     with bindings_of(spec.store_address) as bindings:
         there = bindings.generations(spec.name)
-        if not (model or chunk or text):
+        if not (model or chunk or text or dtype):
             with contextlib.suppress(BindingNotFound):
                 return generation.building_of(there)
             raise SettingsError(
-                f"binding {spec.name}: what is to change? Name --model, --chunk or --text",
+                f"binding {spec.name}: what is to change? Name --model, --chunk, --text or --dtype",
                 param="model",
             )
         now = generation.current_of(there).spec
         wanted = dataclasses.replace(
-            now, model=model or now.model, chunk=chunk or now.chunk, text=text or now.text
+            now,
+            model=model or now.model,
+            chunk=chunk or now.chunk,
+            text=text or now.text,
+            dtype=dtype or now.dtype,
         )
         service = models(wanted.model)
         # Before anything is made: what can't be worked on must not be left behind.
         splitter(service, wanted)
-        space = service.space.with_chunker(wanted.chunk)
+        space = service.space.stored_as(wanted.chunk, wanted.dtype)
         with contextlib.closing(open_source(wanted)) as source:
             shape = source.resolve()
         return generation.begin(bindings, wanted, shape, space)

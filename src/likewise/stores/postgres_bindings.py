@@ -83,8 +83,6 @@ class PostgresBindings(StoredBindings):
                 f"{MOST_DIMENSIONS:,}",
                 param="model",
             )
-        tables = Tables(spec.name, generation, spec.key, shape.kinds, spec.is_one_database)
-        run(db, tables.statements(space.dimensions))
         db.execute(
             f"INSERT INTO {BINDING} (name, generation, state, spec, space, kinds, fingerprint,"
             " reconcile_wanted, paused) SELECT %s, %s, %s, %s, %s, %s, %s, 1,"
@@ -101,6 +99,7 @@ class PostgresBindings(StoredBindings):
             ),
         )
         made = self._require(db, spec.name, generation)
+        run(db, Tables.of_record(made).statements(space.dimensions))
         if state == "current":
             self._show(db, made)
         return made

@@ -26,7 +26,7 @@ class Index:
         self._database = database
         self._tables = tables
         self._name = tables.of("hnsw")
-        self._operators = indexed_by(dimensions)
+        self._operators = indexed_by(tables.vector_type(dimensions), dimensions)
         self._building: Connection | None = None
 
     def build(self) -> bool:

@@ -86,13 +86,14 @@ class Tables:
     key: tuple[str, ...]
     kinds: tuple[str, ...]
     is_one_database: bool
+    dtype: str = "float32"
 
     @classmethod
     def of_record(cls, record: BindingRecord) -> Tables:
         """Those of `record`."""
         spec = record.spec
         kinds = record.kinds or tuple("any" for _ in spec.key)
-        return cls(spec.name, record.generation, spec.key, kinds, spec.is_one_database)
+        return cls(spec.name, record.generation, spec.key, kinds, spec.is_one_database, spec.dtype)
 
     def of(self, suffix: str) -> str:
         """The object with that suffix, qualified."""
@@ -167,8 +168,9 @@ class Tables:
         )
 
     def vector_type(self, dimensions: int) -> str:
-        """The type of the vector column: float32, unless only halfvec can be indexed."""
-        kind = "halfvec" if VECTOR_INDEXED < dimensions <= HALFVEC_INDEXED else "vector"
+        """The type of the vector column: `halfvec` for float16, or where only that is indexed."""
+        is_wide = VECTOR_INDEXED < dimensions <= HALFVEC_INDEXED
+        kind = "halfvec" if self.dtype == "float16" or is_wide else "vector"
         return f"{kind}({dimensions})"
 
     def statements(self, dimensions: int) -> list[str]:
@@ -259,11 +261,11 @@ class Tables:
         return f"{quoted(f'{self.name}_{mark}{function}')}.{name}"
 
 
-def indexed_by(dimensions: int) -> str | None:
+def indexed_by(vector_type: str, dimensions: int) -> str | None:
     """The operator class of the index over vectors; None where pgvector has none that wide."""
-    if dimensions <= VECTOR_INDEXED:
-        return "vector_cosine_ops"
-    return "halfvec_cosine_ops" if dimensions <= HALFVEC_INDEXED else None
+    if vector_type.startswith("halfvec"):
+        return "halfvec_cosine_ops" if dimensions <= HALFVEC_INDEXED else None
+    return "vector_cosine_ops" if dimensions <= VECTOR_INDEXED else None
 
 
 def run(db: Connection, statements: Sequence[str]) -> None:
