@@ -100,6 +100,7 @@ class LiveBinding:
             if not failed.retryable:
                 self.stop()
                 raise
+            self._serving.unprepared = failed
 
     @property
     def record(self) -> BindingRecord:

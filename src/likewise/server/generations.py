@@ -99,7 +99,8 @@ class LiveGeneration:
         self._searches = 0
         self._searched = threading.Condition()
         self._ended: str | None = None
-        self._unprepared: LikewiseError | None = None
+        self.unprepared: LikewiseError | None = None
+        """Why the model can't be asked yet."""
         self._following_error: str | None = None
 
     @property
@@ -125,7 +126,7 @@ class LiveGeneration:
     @property
     def trouble(self) -> str | None:
         """What keeps vectors or index from following, in words; None when nothing does."""
-        unprepared = None if self._unprepared is None else str(self._unprepared)
+        unprepared = None if self.unprepared is None else str(self.unprepared)
         working = None if self.worker is None else self.worker.error
         return self._ended or unprepared or working or self._following_error
 
@@ -213,7 +214,7 @@ class LiveGeneration:
                 self._wait(until)
             asking = self._asking
             if asking is None:
-                raise self._unprepared or BindingError(
+                raise self.unprepared or BindingError(
                     f"binding {self.name}: the model {self.record.space.model} is being loaded; "
                     "try again in a moment"
                 )
@@ -322,7 +323,7 @@ class LiveGeneration:
             try:
                 self.prepare()
             except Exception as failed:  # noqa: BLE001 - a bad model must not go unseen
-                if str(failed) != str(self._unprepared):
+                if str(failed) != str(self.unprepared):
                     _log.warning(
                         fields(
                             "can't begin",
@@ -332,13 +333,13 @@ class LiveGeneration:
                         ),
                         exc_info=not isinstance(failed, LikewiseError),
                     )
-                self._unprepared = (
+                self.unprepared = (
                     failed if isinstance(failed, LikewiseError) else BindingError(repr(failed))
                 )
                 self._stopping.wait(delay)
                 delay = min(2 * delay, _LONGEST_RETRY_S)
             else:
-                self._unprepared = None
+                self.unprepared = None
                 return not self._stopping.is_set()
         return False
 

@@ -85,6 +85,10 @@ def test_binding_searching_and_moving(
         assert len(server.asked) == asked and elsewhere.asked
         code, said, _ = run("bind", "status", "pages", "--db", "app.db", "--json")
         assert [one["model"] for one in json.loads(said)] == [moved]
+    # What is in the way is the endpoint that is away, not a model that is being loaded.
+    code, _, noted = run("search", "pages", "Cats", "--db", "app.db")
+    assert code != 0 and elsewhere.address.partition("@")[2] in noted, noted
+    assert "being loaded" not in noted
     # The key is in nothing that is stored.
     assert KEY.encode() not in database.read_bytes()
 
