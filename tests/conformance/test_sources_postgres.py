@@ -18,6 +18,7 @@ from likewise.base.spec import BindingSpec
 from likewise.base.types import Change, Key
 from likewise.binding.reconcile import verify
 from likewise.binding.worker import Options, Worker
+from likewise.sources import postgres_triggers
 from likewise.sources.postgres import PostgresSource
 from likewise.sources.postgres_kinds import open_postgres
 from likewise.sources.postgres_rows import Reading
@@ -319,6 +320,31 @@ def test_one_row_a_statement_and_pieces_of_large_ones(app: PgApp, plain: Postgre
     first = taken(plain, limit=10)
     assert len(first) in (20000, 50000)  # a statement's rows may have any order
     assert sorted(change.key[0] for change in [*first, *taken(plain)]) == [*range(1, 120001)]
+
+
+@pytest.mark.parametrize("count", [9, 10, 20, 25, 100, 101, 125])
+def test_no_key_is_left_between_two_pieces(
+    app: PgApp, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(postgres_triggers, "PIECE", 10)
+    app(DOCS)
+    with closing(source_of(app)) as source:
+        source.attach()
+        taken(source)
+        for op, statement in (
+            (
+                "upsert",
+                f"INSERT INTO docs SELECT n, n, 't', 'b' FROM generate_series(1, {count}) n",
+            ),
+            ("delete", "DELETE FROM docs"),
+        ):
+            app(statement)
+            sizes = app("SELECT cardinality(k1) FROM likewise.docs_outbox ORDER BY 1 DESC")
+            full, rest = divmod(count, 10)
+            assert sizes == [(10,)] * full + [(rest,)] * (rest > 0)
+            changes = taken(source)
+            assert {change.op for change in changes} == {op}
+            assert sorted(change.key[0] for change in changes) == [*range(1, count + 1)]
 
 
 def test_entries_are_lent_and_come_back_on_an_error(app: PgApp, plain: PostgresSource) -> None:
