@@ -370,6 +370,25 @@ def test_the_place_moves_when_something_is_taken(app: PgApp, plain: PostgresSour
     assert first.before != first.after == second.before == second.after != ""
 
 
+def test_the_place_is_told_once_a_second_while_nothing_waits(app: PgApp) -> None:
+    app(DOCS)
+    now = 100.0
+    with closing(PostgresSource(spec_of(app.address), clock=lambda: now)) as source:
+        source.attach()
+        taken(source)
+
+        def place() -> str:
+            with source.captured(limit=9) as captured:
+                return captured.before
+
+        assert place() == ""
+        now += 1
+        assert place() != ""
+        assert place() == ""
+        app("INSERT INTO docs VALUES (1, 'a', 't', 'b')")
+        assert place() != ""
+
+
 def test_commits_out_of_order(app: PgApp, source: PostgresSource) -> None:
     with closing(PgApp(app.address)) as slow:
         slow("BEGIN; INSERT INTO docs VALUES (1, 'a', 't', 'b')")
