@@ -149,7 +149,7 @@ def queue(
         for number in range(WORKERS):
             stack.enter_context(_worker(address, place / f"worker{number}.log"))
         db = stack.enter_context(psycopg.connect(address, autocommit=True))
-        seconds = _filled(db, rows, began, rate)
+        seconds = _filled(db, rows, began)
         lags, told = _lags(db, writer, changes)
         _quiet(db)
     with databases.ends(databases.record(address, "docs")) as (source, table):
@@ -201,25 +201,27 @@ def _writer(
         process.wait()
 
 
-def _filled(db: Any, rows: int, began: float, rate: float) -> float:
+def _filled(db: Any, rows: int, began: float) -> float:
     """Wait until all that was there has vectors; seconds since `began`."""
-    told = began
+    told, last = began, None
     while True:
-        stored, spared, waiting, comparing = db.execute(
+        stored, spared, first, newest, comparing = db.execute(
             "SELECT (SELECT count(*) FROM likewise.docs_row),"
             f" (SELECT count(*) FROM likewise.docs_row WHERE key_id < {rows}"
-            f" AND key_id %% {SPARED} = 0), (SELECT count(*) FROM likewise.docs_log),"
-            " reconcile_wanted > reconcile_done FROM likewise.binding WHERE name = %s",
-            ("docs",),
+            f" AND key_id % {SPARED} = 0), (SELECT min(seq) FROM likewise.docs_log),"
+            " (SELECT coalesce(max(seq), 0) FROM likewise.docs_log),"
+            " reconcile_wanted > reconcile_done FROM likewise.binding"
         ).fetchone()
         now = time.monotonic()
-        # Changes never stop, so that a second's worth of them may always wait.
-        if not comparing and waiting <= rate and spared == -(-rows // SPARED):
+        if last is None and not comparing:
+            # Whatever the comparison asked for is among what waits now; changes never stop.
+            last = newest
+        if last is not None and (first or last + 1) > last and spared == -(-rows // SPARED):
             print(f"filled after {now - began:.1f} s", flush=True)
             return now - began
         if now - told > 5:
             told = now
-            print(f"{now - began:.0f} s: {stored:,} stored, {waiting:,} wait", flush=True)
+            print(f"{now - began:.0f} s: {stored:,} rows stored", flush=True)
         if now - began > PATIENCE_S:
             raise SystemExit(f"the table wasn't filled after {PATIENCE_S} s")
         time.sleep(0.5)
