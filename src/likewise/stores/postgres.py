@@ -245,7 +245,8 @@ class PostgresTable(PostgresQueue):
         """
         # What it can't have now it gets at the next doubling, or from autovacuum.
         with suppress(DatabaseError), self._database.session() as db:
-            db.execute(f"ANALYZE {self._tables.row}, {self._tables.chunk}", ())
+            # Not waited for either: an index may be being built, which takes minutes.
+            db.execute(f"ANALYZE (SKIP_LOCKED) {self._tables.row}, {self._tables.chunk}", ())
 
     def _require_mine(self, db: Connection) -> None:
         """Inside a transaction: it is still this binding, and this worker isn't declared dead."""
