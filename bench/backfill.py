@@ -1,16 +1,18 @@
 """P8: does a bound table fill as fast as the engine alone can go, and what do inserts pay?
 
-    python bench/backfill.py [MODEL_FOLDER] [--rows 20000] [--rounds 5]
+    python bench/backfill.py [MODEL_FOLDER] [--database sqlite] [--rows 20000] [--rounds 5]
+
+In SQLite and in Postgres, unless one of them is named.
 
 Backfill: the rows are dealt into as many tables as rounds. In each round the engine alone embeds
 the very passages of a table, then that table is bound and filled, one right after the other, so
 that what else the machine does meets both. Beside it the engine alone on the whole texts, cut where
 the model stops reading.
 
-Inserts: another process, with Python's own sqlite3 and nothing of ours, inserts the same rows into
-a plain table and into a bound one by turns of a few milliseconds: a row a transaction, and 500 rows
-a transaction. Then once more into both while a worker keeps the bound one in step. Medians; last
-come the ratios.
+Inserts: another process, with nothing of ours (Python's own sqlite3, or psycopg), inserts the same
+rows into a plain table and into a bound one by turns of a few milliseconds: a row a transaction,
+and 500 rows a transaction, one statement each. Then once more into both while a worker keeps the
+bound one in step. Medians; last come the ratios.
 """
 
 from __future__ import annotations
@@ -20,31 +22,27 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import _databases
 import _texts
-import apsw
+from _databases import Database, bind
 from _report import write
+from engine import default_folder
 
-from likewise.base.bound import BoundSource, BoundTable
-from likewise.base.spec import BindingSpec
-from likewise.binding.worker import Options, Worker
 from likewise.runtime.service import Service, load
-from likewise.server import databases
 
-TABLE = "CREATE TABLE docs (id INTEGER PRIMARY KEY, slug TEXT UNIQUE, body TEXT NOT NULL)"
 BACKFILL_TARGET, INSERT_TARGET = 0.9, 1.5
 SINGLE, BULK, TURNS = 10, 500, 60
 
 WRITER = """
-import json, sqlite3, sys, time
+import json, sys, time
 from statistics import median
 plain, bound, rounds, single, bulk, body = json.loads(sys.stdin.read())
-connections = {name: sqlite3.connect(path, timeout=60, isolation_level=None)
-               for name, path in [("plain", plain), ("bound", bound)] if path}
+connections = {name: connect(address) for name, address in [("plain", plain), ("bound", bound)]}
+insert = f"INSERT INTO docs VALUES ({MARK}, {MARK}, {MARK})"
 times = {name: {"single": [], "bulk": []} for name in connections}
 at = int(time.time() * 1000) * 1000
 # Turns of a few milliseconds: whatever else the machine does meets both tables alike.
@@ -53,45 +51,26 @@ for _ in range(rounds):
         start = time.perf_counter()
         for _ in range(single):
             at += 1
-            db.execute("INSERT INTO docs VALUES (?, ?, ?)", (at, str(at), body))
+            db.execute(insert, (at, str(at), body))
         times[name]["single"].append((time.perf_counter() - start) / single)
     for name, db in connections.items():
         start = time.perf_counter()
         db.execute("BEGIN")
         for _ in range(bulk):
             at += 1
-            db.execute("INSERT INTO docs VALUES (?, ?, ?)", (at, str(at), body))
+            db.execute(insert, (at, str(at), body))
         db.execute("COMMIT")
         times[name]["bulk"].append((time.perf_counter() - start) / bulk)
 sys.stdout.write(json.dumps({n: {k: median(v) for k, v in t.items()} for n, t in times.items()}))
 """
 
 
-def table(path: Path, texts: list[str]) -> None:
-    """A database with one table of these texts."""
-    db = apsw.Connection(str(path))
-    db.pragma("journal_mode", "wal")
-    with db:
-        db.execute(TABLE)
-        rows = ((at, f"s{at}", text) for at, text in enumerate(texts))
-        db.executemany("INSERT INTO docs VALUES (?, ?, ?)", rows)
-    db.close()
-
-
-def bind(path: Path, service: Service) -> tuple[BoundSource, BoundTable, Worker]:
-    """A worker on a new binding of that table."""
-    split = service.splitter()
-    spec = BindingSpec("docs", f"sqlite:{path}", "docs", "{body}", chunk=split.name)
-    record = databases.create(spec, service.space.with_chunker(split.name))
-    source, store = databases.open_ends(record)
-    return source, store, Worker(source, store, service, split, options=Options())
-
-
-def fill(path: Path, service: Service, texts: list[str]) -> float:
+def fill(database: Database, service: Service, texts: list[str]) -> float:
     """Seconds from `bind` to nothing pending."""
-    table(path, texts)
+    address = database.new()
+    database.fill(address, texts)
     start = time.perf_counter()
-    source, store, worker = bind(path, service)
+    source, store, worker = bind(address, service)
     worker.drain()
     seconds = time.perf_counter() - start
     stored = store.counts().stored
@@ -102,7 +81,7 @@ def fill(path: Path, service: Service, texts: list[str]) -> float:
     return seconds
 
 
-def backfill(service: Service, folder: Path, rows: int, rounds: int) -> dict[str, Any]:
+def backfill(service: Service, database: Database, rows: int, rounds: int) -> dict[str, Any]:
     """Rows a second: bound, and the engine alone on the same passages and on whole texts."""
     texts, origin = _texts.mixed(rows)
     split = service.splitter()
@@ -115,7 +94,7 @@ def backfill(service: Service, folder: Path, rows: int, rounds: int) -> dict[str
         start = time.perf_counter()
         service.embed(passages)
         sides["engine, passages"].append(len(block) / (time.perf_counter() - start))
-        seconds = fill(folder / f"fill{at}.db", service, block)
+        seconds = fill(database, service, block)
         sides["bound"].append(len(block) / seconds)
         start = time.perf_counter()
         service.embed(block)
@@ -134,12 +113,11 @@ def backfill(service: Service, folder: Path, rows: int, rounds: int) -> dict[str
     }
 
 
-def written(plain: Path | None, bound: Path, rounds: int, body: str) -> dict[str, dict[str, float]]:
+def written(database: Database, plain: str, bound: str, body: str) -> dict[str, dict[str, float]]:
     """Seconds a row as the application sees them."""
-    values = [str(plain) if plain else None, str(bound), rounds, SINGLE, BULK, body]
     done = subprocess.run(
-        [sys.executable, "-c", WRITER],
-        input=json.dumps(values),
+        [sys.executable, "-c", database.program + WRITER],
+        input=json.dumps([plain, bound, TURNS, SINGLE, BULK, body]),
         capture_output=True,
         text=True,
         check=True,
@@ -148,24 +126,22 @@ def written(plain: Path | None, bound: Path, rounds: int, body: str) -> dict[str
     return found
 
 
-def inserts(service: Service, folder: Path, rounds: int) -> dict[str, Any]:
+def inserts(service: Service, database: Database) -> dict[str, Any]:
     """What an insert costs beside an insert into a plain table."""
     import threading
 
-    plain, bound = folder / "plain.db", folder / "bound.db"
-    for path in (plain, bound):
-        table(path, [])
+    plain, bound = database.new(), database.new()
     source, store, worker = bind(bound, service)
     worker.drain()
     body = " ".join(_texts.mixed(10)[0])[:300]
     for each in (source, store):
         each.close()
-    times = written(plain, bound, rounds, body)
+    times = written(database, plain, bound, body)
     stop = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stop,))
     thread.start()
     # The worker computes on all cores all the while; the plain table is the comparison again.
-    busy = written(plain, bound, rounds, body)
+    busy = written(database, plain, bound, body)
     stop.set()
     thread.join()
     return {
@@ -187,32 +163,28 @@ def main() -> None:
     """Both questions, the ratios last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--database", choices=_databases.NAMES)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    folder = given.folder or _model()
-    service = load(folder)
+    service = load(given.folder or default_folder())
     print(f"engine: {service.info()['engine']} {service.info()['precision']}", flush=True)
-    with tempfile.TemporaryDirectory() as place:
-        costs = inserts(service, Path(place), TURNS)
-        for name, microseconds in costs["microseconds_a_row"].items():
-            print(f"insert, {name}: {microseconds:.1f} us a row", flush=True)
-        filled = backfill(service, Path(place), given.rows, given.rounds)
-    write("P8", {"backfill": filled, "inserts": costs, "precision": service.info()["precision"]})
+    for name in [given.database] if given.database else _databases.NAMES:
+        with _databases.opened(name) as database:
+            costs = inserts(service, database)
+            for kind, microseconds in costs["microseconds_a_row"].items():
+                print(f"{name}: insert, {kind}: {microseconds:.1f} us a row", flush=True)
+            filled = backfill(service, database, given.rows, given.rounds)
+        row = {"database": name, "backfill": filled, "inserts": costs}
+        write("P8", {**row, "precision": service.info()["precision"]})
+        for kind, value in costs.items():
+            if kind.startswith("ratio"):
+                shown = kind.removeprefix("ratio_").replace("_", " ")
+                print(f"{name}: inserts, {shown}: {value:.2f} x (at most {INSERT_TARGET})")
+        whole, ratio = filled["ratio_to_whole_texts"], filled["ratio"]
+        print(f"{name}: backfill / engine alone on whole texts: {whole:.3f}")
+        print(f"{name}: backfill / engine alone, same passages: {ratio:.3f} (>= {BACKFILL_TARGET})")
     service.close()
-    for name, value in costs.items():
-        if name.startswith("ratio"):
-            print(
-                f"inserts, {name.removeprefix('ratio_')}: {value:.2f} x (at most {INSERT_TARGET})"
-            )
-    print(f"backfill / engine alone on whole texts: {filled['ratio_to_whole_texts']:.3f}")
-    print(f"backfill / engine alone, same passages: {filled['ratio']:.3f} (>= {BACKFILL_TARGET})")
-
-
-def _model() -> Path:
-    from likewise.models.locate import DEFAULT_MODEL, locate
-
-    return locate(DEFAULT_MODEL, cache=Path.home() / ".cache" / "likewise").folder
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from likewise.base.spec import BindingSpec
 from likewise.base.types import passage_hash
 from likewise.binding.worker import Options, Worker
 from likewise.server import databases
-from likewise.stores import postgres_index
+from likewise.stores import postgres_index, postgres_publish
 from likewise.stores.postgres import PostgresTable
 from tests.binding_kit import SPACE, Fake, bars, fake_vector, running
 from tests.postgres_kit import PgApp
@@ -99,6 +99,21 @@ def test_nearest_rows_in_plain_sql_by_the_index(kit: Kit) -> None:
     kit.app("SET enable_seqscan = off")
     plan = "\n".join(row[0] for row in kit.app("EXPLAIN " + NEAREST, [query]))
     assert "docs_hnsw" in plan, plan
+
+
+def test_the_planner_knows_a_table_that_has_grown(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = "SELECT DISTINCT tablename FROM pg_stats WHERE schemaname = 'likewise' ORDER BY 1"
+    kit.drain()
+    assert kit.app(known) == []
+    monkeypatch.setattr(postgres_publish, "LEAST_KNOWN", 32)
+    kit.write(21, 30)
+    kit.drain()
+    assert kit.app(known) == []
+    kit.write(31, 40)
+    kit.drain()
+    assert kit.app(known) == [("docs_chunk",), ("docs_row",)]
 
 
 def test_too_few_rows_need_no_index(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

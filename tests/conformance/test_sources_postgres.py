@@ -18,6 +18,7 @@ from likewise.base.spec import BindingSpec
 from likewise.base.types import Change, Key
 from likewise.binding.reconcile import verify
 from likewise.binding.worker import Options, Worker
+from likewise.sources import postgres_triggers
 from likewise.sources.postgres import PostgresSource
 from likewise.sources.postgres_kinds import open_postgres
 from likewise.sources.postgres_rows import Reading
@@ -321,6 +322,31 @@ def test_one_row_a_statement_and_pieces_of_large_ones(app: PgApp, plain: Postgre
     assert sorted(change.key[0] for change in [*first, *taken(plain)]) == [*range(1, 120001)]
 
 
+@pytest.mark.parametrize("count", [9, 10, 20, 25, 100, 101, 125])
+def test_no_key_is_left_between_two_pieces(
+    app: PgApp, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(postgres_triggers, "PIECE", 10)
+    app(DOCS)
+    with closing(source_of(app)) as source:
+        source.attach()
+        taken(source)
+        for op, statement in (
+            (
+                "upsert",
+                f"INSERT INTO docs SELECT n, n, 't', 'b' FROM generate_series(1, {count}) n",
+            ),
+            ("delete", "DELETE FROM docs"),
+        ):
+            app(statement)
+            sizes = app("SELECT cardinality(k1) FROM likewise.docs_outbox ORDER BY 1 DESC")
+            full, rest = divmod(count, 10)
+            assert sizes == [(10,)] * full + [(rest,)] * (rest > 0)
+            changes = taken(source)
+            assert {change.op for change in changes} == {op}
+            assert sorted(change.key[0] for change in changes) == [*range(1, count + 1)]
+
+
 def test_entries_are_lent_and_come_back_on_an_error(app: PgApp, plain: PostgresSource) -> None:
     app("INSERT INTO docs VALUES (1, 'a', 't', 'b')")
     app("INSERT INTO docs VALUES (2, 'b', 't', 'b')")
@@ -342,6 +368,25 @@ def test_the_place_moves_when_something_is_taken(app: PgApp, plain: PostgresSour
     with plain.captured(limit=9) as second:
         pass
     assert first.before != first.after == second.before == second.after != ""
+
+
+def test_the_place_is_told_once_a_second_while_nothing_waits(app: PgApp) -> None:
+    app(DOCS)
+    now = 100.0
+    with closing(PostgresSource(spec_of(app.address), clock=lambda: now)) as source:
+        source.attach()
+        taken(source)
+
+        def place() -> str:
+            with source.captured(limit=9) as captured:
+                return captured.before
+
+        assert place() == ""
+        now += 1
+        assert place() != ""
+        assert place() == ""
+        app("INSERT INTO docs VALUES (1, 'a', 't', 'b')")
+        assert place() != ""
 
 
 def test_commits_out_of_order(app: PgApp, source: PostgresSource) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from likewise.base.errors import EngineError, LeaseLost, Overloaded, SpaceMismatch
 from likewise.base.space import Space
+from likewise.binding import reconcile
 from likewise.binding.reconcile import verify
 from likewise.binding.status import status
-from tests.binding_kit import DOCS, App, Barrier, Bound, Fake, assert_right, running, spawn
+from likewise.binding.worker import Options, Worker
+from tests.binding_kit import DOCS, App, Barrier, Bound, Fake, assert_right, bars, running, spawn
 from tests.faults.programs import WORKER
 from tests.support import wait_until
 
@@ -192,6 +195,33 @@ def test_a_long_text_is_published_whole(bound: Bound) -> None:
     worker.drain()
     assert_right(bound)
     assert bound.table.counts().chunks == 2001
+
+
+def test_an_application_that_never_rests_does_not_keep_a_table_from_being_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes before each claim, so that a claim always finds something."""
+    monkeypatch.setattr(reconcile, "PAGE", 10)
+    with closing(App(tmp_path / "app.db", "wal", DOCS)) as app:
+        app(
+            "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 60)"
+            " INSERT INTO docs SELECT i, i, 't', 'b' FROM n"
+        )
+        with closing(Bound(app)) as bound:
+
+            def at(step: str) -> None:
+                if step == "attached":
+                    app("UPDATE docs SET body = body || 'x' WHERE id = 1")
+                if step == "planned":
+                    app("UPDATE docs SET body = body || 'x' WHERE id = 2")
+
+            options = Options(batch_rows=10, reconcile_seconds=None)
+            worker = Worker(bound.source, bound.table, Fake(), bars, options=options, at=at)
+            for _ in range(40):
+                worker.step()
+            # The two that changed under the model each time may have to wait.
+            assert bound.table.fingerprints().keys() >= {(i,) for i in range(3, 61)}
+            worker.close()
 
 
 def test_an_idle_worker_wakes_for_another_program(bound: Bound) -> None:

@@ -40,6 +40,8 @@ class Options:
     """Passages embedded in one call."""
     commit_rows: int = 256
     """Rows published in one transaction: an application waits for no more than that."""
+    commit_chunks: int = 256
+    """Passages published in one transaction, but for a single row that has more."""
     depth: int = 3
     """Batches between claim and publication, so that the engine never waits for the database."""
     threads: int = 2
@@ -48,6 +50,8 @@ class Options:
     """How often an idle worker looks whether somebody has written."""
     idle_seconds: float = 1.0
     """How often it looks at leases and triggers although nobody has."""
+    beside_seconds: float = 0.1
+    """How often, while another worker has work that this one may come to share."""
     reconcile_seconds: float | None = 3600.0
     """How often source and store are compared row by row unasked; never when None."""
     lease_seconds: float = LEASE_SECONDS
@@ -118,6 +122,7 @@ class Worker:
         self._sweep_number = 0
         self._orphans = self._stored = 0
         self._swept = clock()
+        self._is_beside = False
 
     def step(self) -> int:
         """Move on by one batch: gives how many rows were decided; 0 when there is nothing to do.
@@ -125,6 +130,7 @@ class Worker:
         Raises:
             LikewiseError: nothing of the batch was lost; the next call begins it anew.
         """
+        self._is_beside = False
         try:
             if self._source.attach():
                 self._start_over()
@@ -145,7 +151,8 @@ class Worker:
             self._fill()
             if self._flying:
                 return self._publish(self._flying.popleft())
-            if self._source.capture == "outbox" and not self._has_work():
+            self._is_beside = self._has_work()
+            if self._source.capture == "outbox" and not self._is_beside:
                 # Now, not after the next pause: by then it is time to look at the outbox again.
                 # Where a source is compared, giving back would look like a change of it.
                 self._ledger.release()
@@ -246,6 +253,10 @@ class Worker:
             if changes:
                 self._after = changes[-1].seq
                 self._flying.append(self._begin(newest(changes)))
+                if len(changes) < self.options.batch_rows:
+                    # The log never runs dry under an application that doesn't rest, and the
+                    # comparison that fills a new binding mustn't wait for that.
+                    self._compare()
             elif not self._compare():
                 if self._flying or not self._after:
                     return
@@ -267,7 +278,7 @@ class Worker:
         """Publish a batch in small transactions, in each of which the fence decides."""
         actions = [*batch.ready, *self._awaited(batch.embedded)]
         self._at("embedded")
-        for part in _parts(actions, self.options.commit_rows, self.options.batch_chunks):
+        for part in _parts(actions, self.options.commit_rows, self.options.commit_chunks):
             self._ledger.hold()
             applied = self._table.apply(part, cursor=max(action.seq for action in part))
             self._at("published")
@@ -324,9 +335,11 @@ class Worker:
 
     def _sleep(self, stop: threading.Event, stamp: object) -> None:
         """Wait until somebody has written since `stamp`."""
-        until = self._clock() + self.options.idle_seconds
+        options = self.options
+        longest = options.beside_seconds if self._is_beside else options.idle_seconds
+        until = self._clock() + longest
         while self._source.stamp() == stamp and self._clock() < until:
-            if stop.wait(self.options.poll_seconds):
+            if stop.wait(options.poll_seconds):
                 return
 
     def _note(self, error: Exception | None) -> None:

@@ -46,7 +46,7 @@ class PostgresSource(Told):
         self._capture = Capture(spec.name, generation, notify=spec.wake == "notify")
         self._outbox = self._capture.names.outbox
         self._known: Known | None = None
-        self._checked = float("-inf")
+        self._checked = self._placed = float("-inf")
         self._listener = Listener(spec.source) if spec.wake == "notify" else None
 
     def resolve(self) -> Shape:
@@ -98,14 +98,20 @@ class PostgresSource(Told):
     def captured(self, *, limit: int) -> Iterator[Captured]:
         """Lend the oldest statements' keys, about `limit`; off the outbox when the block ends well.
 
-        One worker is lent something at a time, or the place could not say where things stand.
+        One worker is lent something at a time, or the place could not say where things stand. While
+        there is nothing to lend, the place is told once a second: to lock it costs a commit.
         """
+        now = self._clock()
+        if now - self._placed < CHECK_SECONDS and self.tail() == 0:
+            yield Captured()
+            return
         with self._database.write() as db:
             place = self._place(db)
             if place is None:
                 # Another worker is at it.
                 yield Captured()
                 return
+            self._placed = now
             found = self._locked(db, limit)
             kinds = self._now(db).reading.kinds
             changes = tuple(change for row in found for change in _expanded(row, kinds))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import BindingNotFound, LeaseLost
+from likewise.base.errors import BindingNotFound, DatabaseError, LeaseLost
 from likewise.base.space import Space
 from likewise.base.types import Applied, Block, Chunk, Feed, Key
 from likewise.sql.postgres import Database, ours
@@ -50,9 +51,13 @@ class PostgresTable(PostgresQueue):
         latest = {action.key: action for action in actions}
         with self._database.write() as db:
             self._require_mine(db)
-            return Publisher(db, self).publish(
+            publisher = Publisher(db, self)
+            applied = publisher.publish(
                 list(latest.values()), fingerprint=self.space.fingerprint, cursor=cursor
             )
+        if publisher.has_doubled:
+            self._analyze()
+        return applied
 
     def fingerprints(self, keys: Sequence[Key] | None = None) -> Mapping[Key, bytes]:
         """What text each key's vectors are of; all keys when None. Parked rows too."""
@@ -220,6 +225,17 @@ class PostgresTable(PostgresQueue):
         sql = f"SELECT stamp FROM {self._tables.feed} WHERE version = %s"
         found = db.execute(sql, (version,)).fetchone()
         return None if found is None else int(found[0])
+
+    def _analyze(self) -> None:
+        """Tell the planner what the tables are like.
+
+        A new binding grows faster than autovacuum looks. Until that has looked, Postgres takes keys
+        to be as frequent as it takes any unknown column's values to be, and reads whole tables.
+        """
+        # What it can't have now it gets at the next doubling, or from autovacuum.
+        with suppress(DatabaseError), self._database.session() as db:
+            # Not waited for either: an index may be being built, which takes minutes.
+            db.execute(f"ANALYZE (SKIP_LOCKED) {self._tables.row}, {self._tables.chunk}", ())
 
     def _require_mine(self, db: Connection) -> None:
         """Inside a transaction: it is still this binding, and this worker isn't declared dead."""

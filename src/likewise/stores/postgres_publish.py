@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 FEED_KEPT = 50_000
 """Entries of the feed that are kept; an index further behind reads everything again."""
 
+LEAST_KNOWN = 512
+"""So much must have been published before the planner's statistics are looked after."""
+
 
 class Publisher:
     """Carries out actions on one connection, inside the caller's transaction."""
@@ -36,6 +39,8 @@ class Publisher:
         self._matches = queue._matches
         self._own_keys = queue._own_keys()
         self._id = queue._id
+        self.has_doubled = False
+        """Whether twice as much had been published afterwards as at the last such moment."""
 
     def publish(self, actions: Sequence[Action], *, fingerprint: str, cursor: int) -> Applied:
         """Carry out each action that the fence lets through."""
@@ -198,6 +203,7 @@ class Publisher:
             return
         top, tables = int(row[0]), self._tables
         first = top - len(published) + 1
+        self.has_doubled = top >= LEAST_KNOWN and top.bit_length() > (first - 1).bit_length()
         self._db.execute(
             f"INSERT INTO {tables.feed} (version, {tables.key_list()}, stamp)"
             f" SELECT m1, {self._own_keys}, %s FROM {given(self._kinds, 'bigint[]')}",
