@@ -76,6 +76,7 @@ def test_a_folder_that_is_gone_loses_nothing(rig: Rig) -> None:
     Path(rig.where).mkdir()  # what is left when a disk isn't mounted
     with pytest.raises(MassDelete, match="40 of 40 are gone"):
         worker.step()
+    worker.close()
     assert len(rig.table.fingerprints()) == 40
     Path(rig.where).rmdir()
     away.rename(rig.where)
@@ -91,6 +92,7 @@ def test_many_deletes_are_done_when_somebody_says_that_they_are_meant(rig: Rig) 
     worker = rig.worker()
     with pytest.raises(MassDelete, match="--accept-deletes"):
         worker.step()
+    worker.close()
     assert len(rig.table.fingerprints()) == 60
     rig.table.allow_deletes(True)
     rig.drain()

@@ -18,10 +18,12 @@ import pytest
 from likewise.base.bound import BindingRecord
 from likewise.base.errors import (
     BindingExists,
+    BindingNotFound,
     DatabaseCorrupt,
     DatabaseLocked,
     DatabaseMissing,
     DatabaseReadOnly,
+    LeaseLost,
     LikewiseError,
     NoKey,
     SchemaDrift,
@@ -33,6 +35,8 @@ from likewise.binding.worker import Options, Worker
 from likewise.server import databases
 from likewise.sql import duckdb as opening
 from likewise.sql.duckdb import Database, Memo, first
+from likewise.stores import duckdb_lease
+from likewise.stores.duckdb import DuckdbTable
 from tests.binding_kit import SPACE, Fake, bars, fake_vector, spawn
 
 DOCS = "CREATE TABLE docs (id INTEGER PRIMARY KEY, title VARCHAR, body VARCHAR, other INTEGER)"
@@ -201,7 +205,21 @@ def test_rows_without_a_name_and_names_twice(path: Path) -> None:
         ({"table": "doc"}, SchemaDrift, r"no table 'doc' \(did you mean 'docs'"),
         ({"text": "{titel}"}, SchemaDrift, r"no column 'titel' \(did you mean 'title'"),
         ({"table": "", "query": "SELEC", "key": ("id",)}, LikewiseError, "syntax"),
-        ({"table": "", "query": "SELECT 1 x; SELECT 2", "key": ("x",)}, LikewiseError, "syntax"),
+        (
+            {"table": "", "query": "SELECT 1 x; SELECT 2", "key": ("x",)},
+            SettingsError,
+            "one SELECT",
+        ),
+        ({"table": "", "query": "DELETE FROM docs", "key": ("x",)}, SettingsError, "one SELECT"),
+        (
+            {
+                "table": "",
+                "query": "SELECT 1 x) t; COMMIT; DROP TABLE docs; BEGIN; SELECT * FROM (SELECT 1",
+                "key": ("x",),
+            },
+            LikewiseError,
+            "syntax",
+        ),
         ({"table": "likewise.meta"}, SettingsError, "isn't an application's"),
     ],
 )
@@ -211,9 +229,7 @@ def test_what_cannot_be_bound(
     run(path, DOCS)
     with pytest.raises(error, match=said):
         bind(path, **what)
-    assert run(path, "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'likewise'") == [
-        (0,)
-    ]
+    assert run(path, "SELECT table_name FROM duckdb_tables()") == [("docs",)]
 
 
 def test_drift_is_said_and_mended(path: Path) -> None:
@@ -310,7 +326,7 @@ def test_the_file_is_free_while_nothing_happens(path: Path, holder: Callable[...
         while source.stamp() != vars(worker.intake)["_scanned"]:
             look()
         look()
-        while vars(opening)["_instances"][path.absolute()]._base is not None:
+        while not vars(opening)["_instances"][path.resolve()].is_closed:
             threading.Event().wait(0.01)  # nothing tells that it was closed
         process = holder()
         for _ in range(20):
@@ -402,9 +418,9 @@ def test_damage_is_found(path: Path) -> None:
     nan = "list_value('nan'::FLOAT, 0, 0, 0, 0, 0, 0, 0)::FLOAT[8]"
     run(
         path,
-        """DELETE FROM likewise.docs_chunk WHERE key = '[1]' AND chunk = 0""",
-        f"""UPDATE likewise.docs_chunk SET vector = {nan} WHERE key = '[2]' AND chunk = 1""",
-        """DELETE FROM likewise.docs_row WHERE key = '[3]'""",
+        """DELETE FROM likewise."docs.chunk" WHERE key = '[1]' AND chunk = 0""",
+        f"""UPDATE likewise."docs.chunk" SET vector = {nan} WHERE key = '[2]' AND chunk = 1""",
+        """DELETE FROM likewise."docs.row" WHERE key = '[3]'""",
     )
     with databases.ends(record) as (source, table):
         assert sorted(table.flaws()) == [
@@ -440,3 +456,149 @@ def test_a_memo_holds_until_somebody_commits(path: Path) -> None:
         run(path, "INSERT INTO docs VALUES (1, 'a', 'b', 0)")
         assert memo.get("rows", ask) == 1
         assert asked == before + 1
+
+
+@pytest.mark.parametrize("way", ["link", "folder", "dots"])
+def test_a_file_by_another_path(path: Path, tmp_path: Path, way: str) -> None:
+    """Two instances in one process would each believe to be alone, and lose the other's commits."""
+    run(path, DOCS, "INSERT INTO docs VALUES (1, 'a', 'b', 0)")
+    other = tmp_path / "link.duckdb"
+    if way == "link":
+        other.symlink_to(path)
+    elif way == "folder":
+        (tmp_path / "linked").symlink_to(tmp_path)
+        other = tmp_path / "linked" / path.name
+    else:
+        (tmp_path / "x").mkdir()
+        other = tmp_path / "x" / ".." / path.name
+    with closing(duckdb.connect(str(path))) as app:
+        record = bind(other)
+        drain(record)
+        app.execute("INSERT INTO docs VALUES (2, 'c', 'd', 0)")
+        assert sorted(drain(record).texts) == ["c", "d"]
+        app.execute("CHECKPOINT")
+    assert run(path, "SELECT count(*) FROM docs") == [(2,)]
+    assert run(path, "SELECT count(*) FROM likewise.docs") == [(4,)]
+
+
+def test_times_look_the_same_wherever_a_process_runs(path: Path) -> None:
+    run(
+        path,
+        "CREATE TABLE docs (moment TIMESTAMPTZ PRIMARY KEY, title VARCHAR, body TIMESTAMPTZ)",
+        "INSERT INTO docs SELECT t, 'a', t FROM range(TIMESTAMPTZ '2024-01-01 00:00:00Z',"
+        " TIMESTAMPTZ '2024-01-03 00:00:00Z', INTERVAL 1 DAY) r(t)",
+    )
+    record = bind(path)
+    assert len(drain(record).texts) == 3
+    with closing(duckdb.connect(str(path))) as app:
+        app.execute("SET GLOBAL TimeZone = 'Asia/Tokyo'")
+        app.execute("INSERT INTO docs VALUES ('2024-06-01 00:00:00Z', 'a', NULL)")
+        assert drain(record).texts == []
+        # Ours are for our own connections.
+        assert app.execute("SELECT current_setting('TimeZone')").fetchall() == [("Asia/Tokyo",)]
+
+
+@pytest.mark.parametrize("how", ["settings", "attach"])
+def test_a_file_that_this_process_has_open_otherwise(path: Path, how: str) -> None:
+    run(path, DOCS)
+    settings: dict[str, Any] = {"threads": 1}
+    if how == "settings":
+        app = duckdb.connect(str(path), config=settings)
+    else:
+        app = duckdb.connect()
+        app.execute(f"ATTACH '{path}'")
+    with closing(app), pytest.raises(DatabaseLocked, match=r"duckdb\.connect\(path\)"):
+        bind(path)
+    assert bind(path).spec.table == "docs"
+
+
+def test_keys_that_equal_nothing(path: Path) -> None:
+    run(
+        path,
+        "CREATE TABLE docs (id DOUBLE PRIMARY KEY, title VARCHAR, body VARCHAR)",
+        "INSERT INTO docs VALUES ('nan', 'a', 'b'), (-0.0, 'c', 'd')",
+    )
+    record = bind(path)
+    assert sorted(drain(record).texts) == ["c", "d"]
+    with databases.ends(record) as (source, _):
+        assert (source.count(), source.unnamed()) == (2, 1)
+
+
+def test_a_worker_whose_binding_was_the_last_one_ends(path: Path) -> None:
+    run(path, DOCS, "INSERT INTO docs VALUES (1, 'a', 'b', 0)")
+    record = bind(path)
+    with databases.ends(record) as (source, table):
+        worker = Worker(source, table, Fake(), bars, options=Options(first_delay=0.01))
+        worker.drain()
+        databases.drop(f"duckdb:{path}", "docs")
+        with pytest.raises(BindingNotFound):
+            table.has_work()
+        worker.run(threading.Event())
+        assert worker.error is not None and worker.error.startswith("binding_not_found")
+
+
+def test_names_that_look_like_tables_of_another(path: Path) -> None:
+    run(path, DOCS)
+    bind(path)
+    for name in ("docs_log", "docs_g2log", "docs_row"):
+        databases.create(BindingSpec(name, f"duckdb:{path}", "docs", "{title}"), SPACE)
+    assert len(databases.records(f"duckdb:{path}")) == 4
+
+
+def test_an_overtaken_worker_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes: each knows only of the leases that it has given out itself."""
+    run(path, DOCS)
+    record = bind(path)
+    now = [1000.0]
+    tables = [DuckdbTable(record, path, clock=lambda: now[0]) for _ in range(2)]
+    known: tuple[dict[Any, Any], dict[Any, Any]] = ({}, {})
+
+    def as_process(number: int) -> DuckdbTable:
+        monkeypatch.setattr(duckdb_lease, "_leases", known[number])
+        return tables[number]
+
+    assert as_process(0).take_lease("A", seconds=30, is_dead=lambda holder: False)
+    tables[0].renew_lease()
+    now[0] += 31
+    assert as_process(1).take_lease("B", seconds=30, is_dead=lambda holder: False)
+    with pytest.raises(LeaseLost, match="B holds the lease, not A"):
+        as_process(0).renew_lease()
+    as_process(1).renew_lease()
+    assert tables[1].counts().holder == "B"
+    tables[1].release_lease()
+    as_process(0)
+    assert tables[0].counts().holder is None
+    for each in tables:
+        each.close()
+
+
+FORKED = """
+import os, threading
+from likewise.base.errors import DatabaseError
+from likewise.server.databases import ends, record
+with ends(record(f"duckdb:{ARGS['path']}", "docs")) as (source, table):
+    table.tail()
+    child = os.fork()
+    if child == 0:
+        try:
+            table.enqueue([(1,)])
+        except DatabaseError as refused:
+            os._exit(0 if "spawn" in str(refused) else 2)
+        os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(table.enqueue([(1,)]), table.tail())
+"""
+
+
+def test_a_forked_process_is_refused(path: Path) -> None:
+    run(path, DOCS)
+    bind(path)
+    out, errors = spawn(FORKED, path=path).communicate(timeout=60)
+    assert out == "0\n1 1\n", errors
+
+
+def test_names_of_users_in_errors_are_names(path: Path) -> None:
+    run(path, DOCS)
+    with pytest.raises(SchemaDrift, match="corrupt_docs"), closing(Database(path)) as database:
+        with database.read() as db:
+            db.execute("SELECT * FROM corrupt_docs")

@@ -86,6 +86,10 @@ def test_help_and_doctor(installed: Path, tmp_path: Path, model_cache: Path) -> 
 
 
 WANTED = {
+    "likewise.client.": ("httpx",),
+    "likewise.sql.duckdb": ("duckdb", "pyarrow"),
+    "likewise.sources.duckdb": ("duckdb", "pyarrow"),
+    "likewise.stores.duckdb": ("duckdb", "pyarrow"),
     "likewise.engines.torch_": ("torch", "transformers"),
     "likewise.sources.readers.": ("bs4", "pypdf", "pyarrow"),
 }
@@ -100,7 +104,8 @@ def test_every_module_imports(installed: Path, tmp_path: Path) -> None:
         "for found in pkgutil.walk_packages(likewise.__path__, 'likewise.'):\n"
         "    try:\n"
         "        importlib.import_module(found.name)\n"
-        "    except ModuleNotFoundError as missing:\n"
+        "    except ImportError as missing:\n"
+        "        while missing.__cause__: missing = missing.__cause__\n"
         "        extra = [each for each in wanted if found.name.startswith(each)]\n"
         "        if not extra or missing.name not in wanted[extra[0]]: raise\n"
         "print('all')"

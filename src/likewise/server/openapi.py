@@ -38,6 +38,7 @@ _WORDS = {
     431: "The request's head is too large.",
     500: "The server failed; its log has the details.",
     501: "A part that this needs isn't installed.",
+    502: "A model's endpoint refused, or answered what can't be understood.",
     503: "Too busy, or not ready; try again later.",
     507: "The disk is full.",
 }

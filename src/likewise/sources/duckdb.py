@@ -36,6 +36,8 @@ EVERY_SECONDS = 10.0
 """How often a view or query is compared: it may read what lies outside the file."""
 _RACY_PER_SECOND = 20
 _SHOWN = 3
+_PAGE = 20_000
+"""Rows read at a time: each page reads the table once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,10 @@ class _Reading:
 
     @property
     def named(self) -> str:
-        return " AND ".join(f"t.{quote(column.name)} IS NOT NULL" for column in self.key)
+        """Whether a row has a name: NULL is none, and NaN equals nothing, not even itself."""
+        parts = [f"t.{quote(column.name)} IS NOT NULL" for column in self.key]
+        parts += [f"NOT isnan(t.{quote(c.name)})" for c in self.key if c.kind == "real"]
+        return " AND ".join(parts)
 
     def selected(self, *, wide: bool) -> str:
         shown = [column.shown() for column in (*self.key, *self.watched.values())]
@@ -152,7 +157,7 @@ class DuckdbSource(Compared):
         return {key: found[key] for key in keys if key in found}
 
     def snapshot(self) -> Iterator[Row]:
-        """Every row that has a name, all as of one moment.
+        """Every row that has a name; each page of them as of one moment.
 
         Raises:
             NoKey: two rows have the same key.
@@ -160,19 +165,18 @@ class DuckdbSource(Compared):
         with self._database.read() as db:
             reading = self._reading(db)
             self._require_unique(db, reading)
-            found = db.execute(
-                f"SELECT {reading.selected(wide=False)} FROM {reading.relation} AS t"
-                f" WHERE {reading.named}"
+            keys: list[Key] = db.execute(
+                f"SELECT {reading.keys} FROM {reading.relation} AS t WHERE {reading.named}"
             ).fetchall()
-        for values in found:
-            yield reading.row(self._template, values)
+        for at in range(0, len(keys), _PAGE):
+            yield from self.read(keys[at : at + _PAGE]).values()
 
     def count(self) -> int:
         """Rows there are."""
         return self._memo.get("count", lambda: self._counted("true"))
 
     def unnamed(self) -> int:
-        """Rows with NULL in the key."""
+        """Rows with NULL or NaN in the key."""
         return self._memo.get("unnamed", lambda: self._counted(None))
 
     def stamp(self) -> object:
@@ -195,7 +199,7 @@ class DuckdbSource(Compared):
     def _counted(self, where: str | None) -> int:
         with self._database.read() as db:
             reading = self._reading(db)
-            where = f"NOT ({reading.named})" if where is None else where
+            where = f"({reading.named}) IS NOT TRUE" if where is None else where
             return int(value(db, f"SELECT count(*) FROM {reading.relation} AS t WHERE {where}"))
 
     def _reading(self, db: duckdb.DuckDBPyConnection) -> _Reading:

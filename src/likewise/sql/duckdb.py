@@ -16,25 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from likewise.base.clock import monotonic, wall
-from likewise.base.errors import (
-    DatabaseCorrupt,
-    DatabaseError,
-    DatabaseFull,
-    DatabaseLocked,
-    DatabaseMissing,
-    DatabaseReadOnly,
-    LikewiseError,
-    MissingExtra,
-    SchemaDrift,
-)
-
-try:
-    import duckdb
-except ImportError as missing:
-    raise MissingExtra(
-        "duckdb: needs the packages duckdb and pyarrow; install them with: "
-        "pip install 'likewise[duckdb]'"
-    ) from missing
+from likewise.base.errors import DatabaseError, DatabaseMissing, DatabaseReadOnly
+from likewise.sql.duckdb_errors import LOCKED, duckdb, errors_of, mapped
 
 T = TypeVar("T")
 BUSY_SECONDS = 5.0
@@ -51,45 +34,6 @@ _RACY_SECONDS = 0.1
 
 Stamp = tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
 """Of the file and its write-ahead log: inode, size, mtime in ns."""
-
-
-def mapped(error: duckdb.Error, path: Path) -> LikewiseError:
-    """Our error for one of DuckDB's, naming the file and what to do."""
-    text = str(error).partition("\n\n")[0]
-    for words, ours, advice in _BY_WORDS:
-        if words in text:
-            return ours(f"{path}: {advice} ({text})")
-    if isinstance(error, (duckdb.CatalogException, duckdb.BinderException)):
-        return SchemaDrift(f"{path}: {text}; was a bound table or column dropped or renamed?")
-    if isinstance(error, duckdb.TransactionException):
-        return DatabaseLocked(f"{path}: another transaction was first; try again ({text})")
-    return DatabaseError(f"{path}: DuckDB refused ({text})")
-
-
-_BY_WORDS: tuple[tuple[str, type[DatabaseError], str], ...] = (
-    (
-        "Could not set lock",
-        DatabaseLocked,
-        "another process has it open, and DuckDB lets in one at a time: close it there, or run "
-        "Likewise within that process (likewise.bind). It is tried again",
-    ),
-    ("not a valid DuckDB", DatabaseCorrupt, "it isn't a DuckDB database"),
-    ("read-only mode", DatabaseReadOnly, "it is open for reading only"),
-    ("Permission denied", DatabaseReadOnly, "access was denied; check the permissions"),
-    ("No space left", DatabaseFull, "the disk is full; make room"),
-    ("No such file", DatabaseMissing, "it can't be opened; check the path"),
-    ("corrupt", DatabaseCorrupt, "it is damaged; restore it from a backup"),
-    ("newer version", DatabaseError, "a newer DuckDB made it; install that version"),
-)
-
-
-@contextmanager
-def errors_of(path: Path) -> Iterator[None]:
-    """Turn DuckDB's errors into ours inside the block."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise mapped(error, path) from error
 
 
 def make_file(path: Path) -> None:
@@ -118,6 +62,7 @@ class _Instance:
         self._identity: tuple[int, int] | None = None
         self._users = 0
         self._opened = self._released = self._not_before = 0.0
+        self._is_inherited = False
 
     def check(self) -> int:
         """The present generation; it grows when the path names another file. Costs a `stat`."""
@@ -136,6 +81,12 @@ class _Instance:
             self._identity = identity
             return self.generation
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it isn't open here, nor being closed."""
+        with self._changed:
+            return self._base is None
+
     def lend(self, *, writes: bool) -> duckdb.DuckDBPyConnection:
         """A connection of the caller's own, to be given back."""
         with self._changed:
@@ -150,7 +101,11 @@ class _Instance:
                 )
             made = self._base.cursor()
             self._users += 1
-            return made
+        # What a TIMESTAMPTZ looks like must not depend on where a process runs. A build without ICU
+        # knows no other zone.
+        with suppress(duckdb.Error):
+            made.execute("SET TimeZone = 'UTC'")
+        return made
 
     def give_back(self, connection: duckdb.DuckDBPyConnection) -> None:
         """No longer used."""
@@ -168,6 +123,15 @@ class _Instance:
             if not self._users:
                 self._close()
             self._changed.notify_all()
+
+    def forked(self) -> None:
+        """In a process that was just forked: locks are as they were, threads are gone."""
+        self._changed, self.writing = threading.Condition(), threading.Lock()
+        self._users = 0
+        if self._base is not None:
+            # Kept, as closing it would write to the file; DuckDB would also give it out again.
+            _inherited.append(self._base)
+            self._is_inherited, self._base = True, None
 
     def _is_due(self) -> bool:
         return not self.handles or monotonic() - self._opened > _MOST_HELD_SECONDS
@@ -191,17 +155,24 @@ class _Instance:
                 self._not_before = monotonic() + _AWAY_SECONDS
 
     def _open(self) -> None:
+        if self._is_inherited:
+            raise DatabaseError(
+                f"{self.path}: this process was forked from one that had the file open, and has "
+                "that one's connection without its lock; start it with 'spawn' instead"
+            )
         until = monotonic() + BUSY_SECONDS
-        while self._base is None:
+        while True:
             early = self._not_before - monotonic()
             if early > 0:
                 self._changed.wait(early)
-                continue
+            if self._base is not None:
+                return  # another thread has opened it meanwhile
             try:
                 self._base = self._connect()
+                break
             except duckdb.IOException as refused:
                 # Nothing tells when another process lets it go.
-                if "Could not set lock" not in str(refused) or monotonic() > until:
+                if LOCKED not in str(refused) or monotonic() > until:
                     raise mapped(refused, self.path) from refused
                 self._changed.wait(_AGAIN_SECONDS)
         self._opened = self._released = monotonic()
@@ -217,9 +188,12 @@ class _Instance:
         try:
             return duckdb.connect(str(self.path), read_only=self._is_read_only)
         except duckdb.ConnectionException:
-            # The application was first, and opened it for reading.
-            self._is_read_only = True
-            return duckdb.connect(str(self.path), read_only=True)
+            # The application may have been first, and opened it for reading.
+            with suppress(duckdb.Error):
+                made = duckdb.connect(str(self.path), read_only=True)
+                self._is_read_only = True
+                return made
+            raise
 
     def _mind(self, base: duckdb.DuckDBPyConnection) -> None:
         """Close it once nobody has used it for a moment."""
@@ -236,18 +210,30 @@ class _Instance:
 
 _instances: dict[Path, _Instance] = {}
 _instances_lock = threading.Lock()
+_inherited: list[duckdb.DuckDBPyConnection] = []
+
+
+def _forked() -> None:
+    global _instances_lock
+    _instances_lock = threading.Lock()
+    for each in _instances.values():
+        each.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Database:
     """One DuckDB file, opened when it is needed. Safe to use from several threads."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        # One instance a file, whatever it is called: two in one process would each believe to be
+        # alone, as the lock belongs to the process, and lose what the other commits.
+        self.path = Path(path).resolve()
         self._is_closed = False
         with _instances_lock:
-            self._instance = _instances.setdefault(
-                self.path.absolute(), _Instance(self.path.absolute())
-            )
+            self._instance = _instances.setdefault(self.path, _Instance(self.path))
             self._instance.handles += 1
 
     @property
@@ -312,7 +298,7 @@ class Database:
             self._is_closed = True
             self._instance.handles -= 1
             if self._instance.handles == 0:
-                _instances.pop(self.path.absolute(), None)
+                _instances.pop(self.path, None)
         if self._instance.handles == 0:
             self._instance.forget()
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from likewise.base.errors import NoKey, SchemaDrift
+from likewise.base.errors import NoKey, SchemaDrift, SettingsError
 from likewise.base.names import nearest
 from likewise.sql.names import quote
 
@@ -128,7 +128,15 @@ def read_relation(db: duckdb.DuckDBPyConnection, name: str) -> Relation:
 
 
 def read_query(db: duckdb.DuckDBPyConnection, query: str) -> Relation:
-    """The rows of a SELECT."""
+    """The rows of a SELECT.
+
+    Raises:
+        SettingsError: it isn't exactly one, and nothing else.
+        DatabaseError: it isn't SQL.
+    """
+    statements = db.extract_statements(query)
+    if [each.type.name for each in statements] != ["SELECT"]:
+        raise SettingsError("a binding's query is one SELECT, and nothing else", param="query")
     # A line of its own for the parenthesis: the query may end in a comment.
     sql = f"({query.strip().rstrip(';')}\n)"
     return Relation("", sql, _columns(db, sql))

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord
     from likewise.base.types import Action, Vectors
 
-_GENERATION = 1 << 48
-
 
 class DuckdbTable(DuckdbLease):
     """The vectors of one generation of a binding. Safe to use from several threads."""
@@ -51,7 +49,7 @@ class DuckdbTable(DuckdbLease):
             DatabaseError: nothing was changed.
         """
         require_storable(actions, self.space)
-        with self._database.write() as db:
+        with self._write() as db:
             self._require_mine(db)
             publisher = Publisher(db, self._tables, self._clock(), self._get(db, "version"))
             applied = publisher.publish(actions)
@@ -66,14 +64,14 @@ class DuckdbTable(DuckdbLease):
     def fingerprints(self, keys: Sequence[Key] | None = None) -> Mapping[Key, bytes]:
         """What text each key's vectors are of; all keys when None. Parked rows too."""
         sql = f"SELECT key, fingerprint FROM {self._tables.row}"
-        with self._database.read() as db:
+        with self._read() as db:
             rows = self._of_keys(db, sql, keys).fetchall()
         return {key_of(key): fingerprint for key, fingerprint in rows}
 
     def known(self, hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
         """Vectors that are stored for passages with these hashes, here or in a like space."""
         found: dict[bytes, Vectors] = {}
-        with self._database.read() as db:
+        with self._read() as db:
             for table in self._alike(db):
                 missing = [each for each in hashes if each not in found]
                 if not missing:
@@ -95,14 +93,14 @@ class DuckdbTable(DuckdbLease):
         sql = f'SELECT key, chunk, "start", "end", vector FROM {self._tables.chunk}'
         if keys is not None:
             for at in range(0, len(keys), block):
-                with self._database.read() as db:
+                with self._read() as db:
                     found = self._of_keys(db, sql, keys[at : at + block]).fetchnumpy()
                 if len(found["key"]):
                     yield self._block(found)
             return
         last: tuple[str, int] = ("", -1)
         while True:
-            with self._database.read() as db:
+            with self._read() as db:
                 found = db.execute(
                     f"{sql} WHERE (key, chunk) > (?, ?) ORDER BY key, chunk LIMIT ?",
                     [*last, max(block, 1)],
@@ -118,30 +116,35 @@ class DuckdbTable(DuckdbLease):
         A version also carries which file it was read from, so that a restored one is noticed.
         """
         self._database.check()
-        what = ("published", after, limit, self._database.generation)
+        what = ("published", after, limit, self._database.generation + self._stamps.histories)
         return self._memo.get(what, lambda: self._published(after, limit))
 
     def _published(self, after: int, limit: int) -> Feed:
         feed = self._tables.feed
-        with self._database.read() as db:
-            base = self._database.generation * _GENERATION
-            top, version = int(self._get(db, "version")), after - base
+        with self._read() as db:
+            top = int(self._get(db, "version"))
+            place = self._stamps.place(
+                after,
+                file=self._database.generation,
+                top=top,
+                oldest=value(db, f"SELECT min(version) FROM {feed}"),
+                stamp_of=lambda version: self._stamp_of(db, version),
+            )
             rows: list[Any] = []
-            reset = self._is_lost(db, version, top)
-            if not reset:
+            if not place.is_lost:
                 rows = db.execute(
                     f"SELECT version, key FROM {feed} WHERE version > ? ORDER BY version LIMIT ?",
-                    [version, limit],
+                    [place.version, limit],
                 ).fetchall()
-            reached: int = top if reset else rows[-1][0] if rows else version
+            reached: int = top if place.is_lost else rows[-1][0] if rows else place.version
             self._stamps.remember(reached, self._stamp_of(db, reached))
         keys = dict.fromkeys(key_of(row[1]) for row in rows)
-        return Feed(base + reached, tuple(keys), reset)
+        return Feed(place.base + reached, tuple(keys), place.is_lost)
 
     def flaws(self) -> Iterator[tuple[Key, str]]:
         """Keys whose stored chunks are damaged or left over, each with what is wrong."""
         row, chunk = self._tables.row, self._tables.chunk
-        with self._database.read() as db:
+        with self._read() as db:
             counted = db.execute(
                 f"SELECT r.key, r.chunks, count(c.key) FROM {row} AS r LEFT JOIN {chunk} AS c"
                 " ON c.key = r.key GROUP BY r.key, r.chunks HAVING count(c.key) <> r.chunks"
@@ -162,7 +165,7 @@ class DuckdbTable(DuckdbLease):
         """No longer take what is stored for `keys` to be of any text, nor give its vectors away."""
         texts = [[key_text(key) for key in keys]]
         where = "WHERE key IN (SELECT unnest(?::VARCHAR[]))"
-        with self._database.write() as db:
+        with self._write() as db:
             db.execute(f"UPDATE {self._tables.row} SET fingerprint = ''::BLOB {where}", texts)
             db.execute(f"UPDATE {self._tables.chunk} SET hash = NULL {where}", texts)
 
@@ -196,15 +199,6 @@ class DuckdbTable(DuckdbLease):
             if Space.from_json(space).with_chunker("").fingerprint == wanted:
                 tables[Tables(name, generation, (), (), True).chunk] = None
         return list(tables)
-
-    def _is_lost(self, db: duckdb.DuckDBPyConnection, version: int, top: int) -> bool:
-        """Whether the feed can't say what came after `version`: trimmed, or another history."""
-        if not 0 <= version <= top:
-            return True
-        oldest = value(db, f"SELECT min(version) FROM {self._tables.feed}")
-        if version < (top if oldest is None else oldest - 1):
-            return True
-        return self._stamps.is_other(version, self._stamp_of(db, version))
 
     def _stamp_of(self, db: duckdb.DuckDBPyConnection, version: int) -> int | None:
         sql = f"SELECT stamp FROM {self._tables.feed} WHERE version = ?"

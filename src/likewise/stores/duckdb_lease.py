@@ -46,14 +46,12 @@ class DuckdbLease(DuckdbQueue):
         self._seconds = 0.0
         self._lease_of = 0
         self._is_written = False
-        self._overtaken: str | None = None
-        """Whose lease, run out, stands in the file until ours is written."""
         path = database.path.absolute()
         self._lease_at = (path, record.spec.name, record.generation, record.created)
 
     def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
         """Become the one that publishes, unless another living holder's lease runs."""
-        with self._database.read() as db:
+        with self._read() as db:
             other, until, *_ = self._line(db)
             generation = self._database.generation
         now = self._clock()
@@ -69,8 +67,20 @@ class DuckdbLease(DuckdbQueue):
                 return False
             _leases[self._lease_at] = _Lease(holder, now + seconds)
         self._holder, self._seconds, self._lease_of = holder, seconds, generation
-        self._is_written, self._overtaken = False, other
+        self._is_written = other == holder
+        if other not in (None, holder):
+            # Whoever wakes up must find that the lease isn't theirs any more.
+            return self._overtake(is_free)
         return True
+
+    def _overtake(self, is_free: Callable[[str | None, float], bool]) -> bool:
+        with self._write() as db:
+            other, until, *_ = self._line(db)
+            if is_free(other, until or 0.0):
+                self._write_lease(db)
+                return True
+        self._let_go()
+        return False
 
     def renew_lease(self) -> None:
         """Prolong the lease.
@@ -78,34 +88,39 @@ class DuckdbLease(DuckdbQueue):
         Raises:
             LeaseLost: another worker took over, or the file was replaced.
         """
-        with self._database.write() as db:
+        with self._write() as db:
             self._require_mine(db)
             self._write_lease(db)
 
     def release_lease(self) -> None:
         """Give the lease back, if it is still held."""
-        holder, self._holder = self._holder, None
+        holder = self._holder
         if holder is None:
             return
-        with _leases_lock:
-            here = _leases.get(self._lease_at)
-            if here is not None and here.holder == holder:
-                del _leases[self._lease_at]
+        self._let_go()
         if self._is_written:
-            self._is_written = False
-            with self._database.write() as db:
+            with self._write() as db:
                 db.execute(
                     f"UPDATE {BINDING} SET lease_holder = NULL, lease_until = NULL"
                     f" WHERE {ONE} AND lease_holder = ?",
                     [*self._id, holder],
                 )
+            self._is_written = False
+
+    def _let_go(self) -> None:
+        holder, self._holder = self._holder, None
+        with _leases_lock:
+            here = _leases.get(self._lease_at)
+            if here is not None and here.holder == holder:
+                del _leases[self._lease_at]
 
     def counts(self) -> Counts:
         """How it stands: no vector is read."""
         counts = super().counts()
         with _leases_lock:
             here = _leases.get(self._lease_at)
-        holder = counts.holder or (None if here is None else here.holder)
+        living = here is not None and here.until > self._clock()
+        holder = counts.holder or (here.holder if here is not None and living else None)
         return dataclasses.replace(counts, holder=holder)
 
     def _write_lease(self, db: duckdb.DuckDBPyConnection) -> None:
@@ -143,11 +158,10 @@ class DuckdbLease(DuckdbQueue):
         with _leases_lock:
             here = _leases.get(self._lease_at)
         known = None if here is None else here.holder
-        mine = {self._holder} if self._is_written else {self._holder, None, self._overtaken}
-        if self._holder is None:
-            mine = {None}
+        mine = {self._holder} if self._is_written else {self._holder, None}
+        others = [each for each in (written, known) if each != self._holder]
         if known != self._holder or written not in mine:
             raise LeaseLost(
-                f"binding {self.name}: {known or written or 'nobody'} holds the lease, not "
+                f"binding {self.name}: {next(filter(None, others), 'nobody')} holds the lease, not "
                 f"{self._holder or 'this program'}; nothing of this batch was published"
             )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 from likewise.base.bound import Counts, Parked
 from likewise.base.clock import Clock, wall
-from likewise.base.errors import BindingNotFound
+from likewise.base.errors import BindingNotFound, SchemaDrift
 from likewise.base.keys import key_of, key_text, part_text
 from likewise.base.types import Captured, Change, Difference, Key, KeyPart, Op
 from likewise.sql.duckdb import Memo, first, value
 from likewise.stores.duckdb_rows import rows_in
-from likewise.stores.duckdb_schema import BINDING, Tables
+from likewise.stores.duckdb_schema import BINDING, Tables, version_of
 from likewise.vectors.codec import decode, encode
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class DuckdbQueue:
         sql = (
             f'SELECT seq, key, op, "at" FROM {self._tables.log} WHERE seq > ? ORDER BY seq LIMIT ?'
         )
-        with self._database.read() as db:
+        with self._read() as db:
             rows = db.execute(sql, [after, limit]).fetchall()
         return [Change(seq, key_of(key), cast(Op, op), at) for seq, key, op, at in rows]
 
@@ -57,7 +58,7 @@ class DuckdbQueue:
         """Log each key as perhaps changed, in small transactions; gives how many."""
         for start in range(0, len(keys), _AT_ONCE):
             end = start + _AT_ONCE
-            with self._database.write() as db:
+            with self._write() as db:
                 self._append(db, keys[start:end], None if at is None else at[start:end])
         return len(keys)
 
@@ -66,12 +67,12 @@ class DuckdbQueue:
         if not captured.before and not captured.changes:
             return
         rows = [change for change in captured.changes if change.op != "all"]
-        with self._database.read() as db:
+        with self._read() as db:
             place = self._get(db, "place")
         moved = place is not None and place != captured.before
         if not captured.changes and not moved and place == captured.after:
             return
-        with self._database.write() as db:
+        with self._write() as db:
             self._append(db, [change.key for change in rows], [change.at for change in rows])
             if moved or len(rows) < len(captured.changes):
                 self._want(db)
@@ -85,7 +86,7 @@ class DuckdbQueue:
         marked = {each.unit: each.mark for each in differences}
         left = {unit: mark for unit, mark in marked.items() if mark is not None}
         seen = self._tables.seen
-        with self._database.write() as db:
+        with self._write() as db:
             self._append(db, keys, None)
             db.execute(
                 f"DELETE FROM {seen} WHERE unit IN (SELECT unnest(?::VARCHAR[]))", [list(marked)]
@@ -96,7 +97,7 @@ class DuckdbQueue:
     def marks(self, units: Sequence[str] | None = None) -> Mapping[str, bytes]:
         """The marks of `units` (or all), as they were noted last."""
         sql = f"SELECT unit, mark FROM {self._tables.seen}"
-        with self._database.read() as db:
+        with self._read() as db:
             if units is None:
                 return dict(db.execute(sql).fetchall())
             where = " WHERE unit IN (SELECT unnest(?::VARCHAR[]))"
@@ -110,14 +111,14 @@ class DuckdbQueue:
             f"SELECT key, fingerprint FROM {self._tables.row} WHERE starts_with(key, ?)"
             " OR starts_with(key, ?)"
         )
-        with self._database.read() as db:
+        with self._read() as db:
             rows = db.execute(sql, [begins + ",", begins + "]"]).fetchall()
         return {key_of(key): fingerprint for key, fingerprint in rows}
 
     def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
         """Those of `keys` (or all) that have a log entry."""
         sql = f"SELECT DISTINCT key FROM {self._tables.log}"
-        with self._database.read() as db:
+        with self._read() as db:
             if keys is None:
                 rows = db.execute(sql).fetchall()
             else:
@@ -133,7 +134,7 @@ class DuckdbQueue:
         )
 
         def ask() -> bool:
-            with self._database.read() as db:
+            with self._read() as db:
                 return bool(value(db, sql, self._id))
 
         return self._memo.get("has_work", ask)
@@ -150,7 +151,7 @@ class DuckdbQueue:
             f' (SELECT arg_min("at", seq) FROM {log}), published, reconcile_wanted >'
             f" reconcile_done, lease_holder, error, paused FROM {BINDING} WHERE {ONE}"
         )
-        with self._database.read() as db:
+        with self._read() as db:
             found = first(db, sql, self._id)
         if found is None:
             raise self._gone()
@@ -163,13 +164,13 @@ class DuckdbQueue:
         sql += " WHERE status = 'parked'"
         if limit is not None:
             sql += f" LIMIT {limit}"
-        with self._database.read() as db:
+        with self._read() as db:
             return [Parked(key_of(r[0]), *r[1:]) for r in db.execute(sql).fetchall()]
 
     def retry_parked(self) -> int:
         """Put all parked rows back on the queue; gives how many."""
         row = self._tables.row
-        with self._database.write() as db:
+        with self._write() as db:
             found = db.execute(f"SELECT key FROM {row} WHERE status = 'parked'").fetchall()
             self._append(db, [key_of(each[0]) for each in found], None)
             db.execute(f"UPDATE {row} SET fingerprint = ''::BLOB WHERE status = 'parked'")
@@ -177,12 +178,12 @@ class DuckdbQueue:
 
     def want_reconcile(self) -> None:
         """Ask for source and store to be compared row by row."""
-        with self._database.write() as db:
+        with self._write() as db:
             self._want(db)
 
     def reconcile_wanted(self) -> int | None:
         """The number of the comparison that is asked for; None when none is."""
-        with self._database.read() as db:
+        with self._read() as db:
             wanted, done = self._get(db, "(reconcile_wanted, reconcile_done)")
         return int(wanted) if wanted > done else None
 
@@ -221,18 +222,42 @@ class DuckdbQueue:
 
     def tail(self) -> int:
         """The newest log entry; 0 when the log is empty."""
-        with self._database.read() as db:
+        with self._read() as db:
             return int(value(db, f"SELECT max(seq) FROM {self._tables.log}") or 0)
 
     def is_past(self, seq: int) -> bool:
         """Whether no entry up to `seq` is in the log any more."""
         sql = f"SELECT EXISTS (SELECT 1 FROM {self._tables.log} WHERE seq <= ?)"
-        with self._database.read() as db:
+        with self._read() as db:
             return not value(db, sql, [seq])
 
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    @contextmanager
+    def _read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._or_gone(), self._database.read() as db:
+            yield db
+
+    @contextmanager
+    def _write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._or_gone(), self._database.write() as db:
+            yield db
+
+    @contextmanager
+    def _or_gone(self) -> Iterator[None]:
+        """Where a table isn't there because the binding isn't, say that."""
+        try:
+            yield
+        except SchemaDrift:
+            with self._database.read() as db:
+                is_there = version_of(db) and first(
+                    db, f"SELECT 1 FROM {BINDING} WHERE {ONE}", self._id
+                )
+            if not is_there:
+                raise self._gone() from None
+            raise
 
     def _append(
         self, db: duckdb.DuckDBPyConnection, keys: Sequence[Key], at: Sequence[float] | None
@@ -255,7 +280,7 @@ class DuckdbQueue:
         self._update(db, "reconcile_wanted = reconcile_wanted + ?", 1)
 
     def _look(self, column: str) -> Any:
-        with self._database.read() as db:
+        with self._read() as db:
             return self._get(db, column)
 
     def _get(self, db: duckdb.DuckDBPyConnection, column: str) -> Any:
@@ -265,7 +290,7 @@ class DuckdbQueue:
         return found[0]
 
     def _set(self, what: str, new: Any) -> None:
-        with self._database.write() as db:
+        with self._write() as db:
             self._update(db, what, new)
 
     def _update(self, db: duckdb.DuckDBPyConnection, what: str, new: Any) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
+
+from likewise.base.errors import MissingExtra
+
+try:
+    import pyarrow as pa
+except ImportError as missing:
+    raise MissingExtra(
+        "duckdb: needs the packages duckdb and pyarrow; install them with: "
+        "pip install 'likewise[duckdb]'"
+    ) from missing
 
 if TYPE_CHECKING:
     import duckdb

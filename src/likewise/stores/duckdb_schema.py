@@ -73,7 +73,9 @@ def migrate(db: duckdb.DuckDBPyConnection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The tables of one generation of a binding: `likewise.<name>_<suffix>`.
+    """The tables of one generation of a binding: `likewise."<name>.<suffix>"`.
+
+    No binding's name has a dot in it, and a view has the binding's name.
 
     A key is one text there (see `likewise.base.keys`); no table has an index: DuckDB reads a column
     as fast as it would look rows up, and what has no index can't be out of step with it.
@@ -95,7 +97,7 @@ class Tables:
     def of(self, suffix: str) -> str:
         """The object with that suffix, qualified."""
         mark = "" if self.generation == 1 else f"g{self.generation}"
-        return f"{SCHEMA}.{quote(f'{self.name}_{mark}{suffix}')}"
+        return f"{SCHEMA}.{quote(f'{self.name}.{mark}{suffix}')}"
 
     @property
     def log(self) -> str:

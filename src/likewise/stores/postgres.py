@@ -118,18 +118,25 @@ class PostgresTable(PostgresQueue):
         tables = self._tables
         with self._database.read() as db:
             top = int(self._get(db, "version"))
-            reset = self._is_lost(db, after, top)
+            first = db.execute(f"SELECT min(version) FROM {tables.feed}", ()).fetchone()
+            place = self._stamps.place(
+                after,
+                file=0,
+                top=top,
+                oldest=None if first is None else first[0],
+                stamp_of=lambda version: self._stamp(db, version),
+            )
             rows: list[Any] = []
-            if not reset:
+            if not place.is_lost:
                 rows = db.execute(
                     f"SELECT version, {tables.shown()} FROM {tables.feed} WHERE version > %s"
                     " ORDER BY version LIMIT %s",
-                    (after, limit),
+                    (place.version, limit),
                 ).fetchall()
-            reached = top if reset else rows[-1][0] if rows else after
-            self._remember_stamp(db, reached)
+            reached = top if place.is_lost else rows[-1][0] if rows else place.version
+            self._stamps.remember(reached, self._stamp(db, reached))
         keys = dict.fromkeys(key_from(row[1:], self._kinds) for row in rows)
-        return Feed(reached, tuple(keys), reset)
+        return Feed(place.base + reached, tuple(keys), place.is_lost)
 
     def flaws(self) -> Iterator[tuple[Key, str]]:
         """Keys whose stored chunks are damaged or left over, each with what is wrong."""
@@ -206,20 +213,6 @@ class PostgresTable(PostgresQueue):
                 mark = "" if generation == 1 else f"g{generation}"
                 tables[ours(f"{name}_{mark}chunk")] = None
         return list(tables)
-
-    def _is_lost(self, db: Connection, version: int, top: int) -> bool:
-        """Whether the feed can't say what came after `version`: trimmed, or another history."""
-        if not 0 <= version <= top:
-            return True
-        feed = self._tables.feed
-        first = db.execute(f"SELECT min(version) FROM {feed}", ()).fetchone()
-        oldest = None if first is None else first[0]
-        if version < (top if oldest is None else oldest - 1):
-            return True
-        return self._stamps.is_other(version, self._stamp(db, version))
-
-    def _remember_stamp(self, db: Connection, version: int) -> None:
-        self._stamps.remember(version, self._stamp(db, version))
 
     def _stamp(self, db: Connection, version: int) -> int | None:
         sql = f"SELECT stamp FROM {self._tables.feed} WHERE version = %s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from likewise.sql.postgres import Connection
 
 _ONE = "name = %s AND generation = %s"
+_OURS = re.compile(r"(?:g\d+)?(?:log|row|chunk|feed|seen|outbox|ticket|waits|capture|hnsw)")
+"""What our tables and functions have behind a binding's name."""
 
 
 class PostgresBindings(StoredBindings):
@@ -98,11 +101,23 @@ class PostgresBindings(StoredBindings):
                 spec.name,
             ),
         )
+        self._require_unlike(spec.name, self._names(db))
         made = self._require(db, spec.name, generation)
         run(db, Tables.of_record(made).statements(space.dimensions))
         if state == "current":
             self._show(db, made)
         return made
+
+    def _require_unlike(self, name: str, names: Sequence[str]) -> None:
+        """Refuse a name that another binding's tables are called by, as its view would be."""
+        for other in names:
+            for one, longer in ((other, name), (name, other)):
+                if _OURS.fullmatch(longer.removeprefix(f"{one}_")) and longer.startswith(f"{one}_"):
+                    raise SettingsError(
+                        f"binding name {name!r}: binding {other!r} is there, and a table of one "
+                        "would be called as the other; choose another",
+                        param="name",
+                    )
 
     def _set(self, db: Connection, record: BindingRecord, column: str, value: object) -> None:
         values = (value, record.spec.name, record.generation)

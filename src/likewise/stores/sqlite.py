@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from likewise.base.types import Action, Vectors
 
 _ONE = "name = ? AND generation = ?"
-_GENERATION = 1 << 48
 _SEQUENCE = "SELECT seq FROM sqlite_sequence WHERE name = ?"
 
 
@@ -114,20 +113,30 @@ class SqliteTable(SqliteQueue):
         """
         layout = self._layout
         with self._database.read() as db:
-            base = self._database.generation * _GENERATION
-            found: Any = db.execute(_SEQUENCE, (layout.feed,)).get
+
+            def stamp_of(version: int) -> int | None:
+                sql = f"SELECT stamp FROM {layout.feed} WHERE version = ?"
+                return cast("int | None", db.execute(sql, (version,)).get)
+
+            top = int(cast(Any, db.execute(_SEQUENCE, (layout.feed,)).get) or 0)
+            place = self._stamps.place(
+                after,
+                file=self._database.generation,
+                top=top,
+                oldest=cast(Any, db.execute(f"SELECT min(version) FROM {layout.feed}").get),
+                stamp_of=stamp_of,
+            )
             rows: list[Any] = []
-            top, version = int(found or 0), after - base
-            reset = self._is_lost(db, version, top)
-            if not reset:
+            if not place.is_lost:
                 sql = (
                     f"SELECT version, {layout.key_list} FROM {layout.feed} WHERE version > ?"
                     " ORDER BY version LIMIT ?"
                 )
-                rows = db.execute(sql, (version, limit)).fetchall()
-            reached: int = top if reset else rows[-1][0] if rows else version
-            self._remember_stamp(db, reached)
-        return Feed(base + reached, tuple(dict.fromkeys(tuple(r[1:]) for r in rows)), reset)
+                rows = db.execute(sql, (place.version, limit)).fetchall()
+            reached: int = top if place.is_lost else rows[-1][0] if rows else place.version
+            self._stamps.remember(reached, stamp_of(reached))
+        keys = dict.fromkeys(tuple(row[1:]) for row in rows)
+        return Feed(place.base + reached, tuple(keys), place.is_lost)
 
     def take_lease(self, holder: str, *, seconds: float, is_dead: Callable[[str], bool]) -> bool:
         """Become the one that publishes, unless another living holder's lease runs."""
@@ -260,21 +269,6 @@ class SqliteTable(SqliteQueue):
             tuple(Chunk(*row[-4:-1]) for row in rows),
             decode([row[-1] for row in rows], self.space.dimensions),
         )
-
-    def _is_lost(self, db: apsw.Connection, version: int, top: int) -> bool:
-        """Whether the feed can't say what came after `version`: trimmed, or another history."""
-        if not 0 <= version <= top:
-            return True
-        feed = self._layout.feed
-        oldest = db.execute(f"SELECT min(version) FROM {feed}").get
-        if version < (top if oldest is None else oldest - 1):
-            return True
-        stamp = db.execute(f"SELECT stamp FROM {feed} WHERE version = ?", (version,)).get
-        return self._stamps.is_other(version, stamp)
-
-    def _remember_stamp(self, db: apsw.Connection, version: int) -> None:
-        sql = f"SELECT stamp FROM {self._layout.feed} WHERE version = ?"
-        self._stamps.remember(version, db.execute(sql, (version,)).get)
 
     def _require_mine(self, db: apsw.Connection) -> None:
         """Inside a write transaction: nobody else leads, and it is still this binding."""

@@ -193,6 +193,7 @@ def test_up_begins_while_the_endpoint_is_away(
         assert int(answer.headers["retry-after"]) >= 1
     server.otherwise = right
     db = apsw.Connection(str(database))
+    db.set_busy_timeout(30_000)
     db.execute("INSERT INTO pages (title) VALUES ('Rockets')")
     db.close()
 
