@@ -159,7 +159,7 @@ def bind(
         store=_address(store) if store else "",
     )
     splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
-    record = create(spec, loaded.space.stored_as(chunk, dtype))
+    record = create(spec, loaded.space.stored_as(chunk, dtype), loaded)
     models.add(record.spec.model, loaded)
     return Binding(record, models)
 
@@ -357,6 +357,8 @@ class Binding:
         """Stop following; what is stored stays. Closing twice does nothing."""
         if not self._closed.is_set():
             self._closed.set()
+            self._live.begin_stop()
+            self._models.hush()
             self._live.stop()
             self._models.close()
 

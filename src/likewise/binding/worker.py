@@ -183,6 +183,8 @@ class Worker:
                     self._note(error)
                     return
                 except Exception as error:  # noqa: BLE001 - one bad batch must not end the loop
+                    if stop.is_set():
+                        return  # whatever was taken away while this was being stopped
                     self._note(error)
                     stop.wait(delay)
                     delay = min(2 * delay, self.options.longest_delay)

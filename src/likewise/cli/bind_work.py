@@ -56,6 +56,7 @@ def run(
     machines; all generations of a binding are worked on.
     """
     from likewise.cli import catalogue
+    from likewise.cli.launch import all_stop
     from likewise.server.bindings import LiveBinding
 
     records = several(names, db, config_path)
@@ -65,15 +66,15 @@ def run(
     with contextlib.ExitStack() as cleanup:
         stop = cleanup.enter_context(_asked_to_stop())
         models = cleanup.enter_context(catalogue.opened(place, resolve.Keeping()))
-        live = []
+        live: list[LiveBinding] = []
+        cleanup.callback(all_stop, live, models)
         for record in records:
             bound = functools.partial(models.bound, binding=record.spec.name)
             released = functools.partial(models.unbound, binding=record.spec.name)
             for _ in range(workers):
                 made = LiveBinding(record, bound, is_searchable=False, release=released)
-                cleanup.callback(made.stop)
-                made.start()
                 live.append(made)
+                made.start()
         shown = ", ".join(record.spec.name for record in records)
         output.note(f"working on {shown} (Ctrl-C stops)")
         _watch(live, stop)

@@ -106,6 +106,10 @@ class Catalogued:
             self.registry.pin(full, binding)
         return Standing(self.registry, full)
 
+    def hush(self) -> None:
+        """Ask no endpoint any more: whoever waits for one mustn't keep a stop waiting."""
+        self._remotes.close()
+
     def unbound(self, name: str, binding: str) -> None:
         """`binding` doesn't use the model called `name` any more.
 

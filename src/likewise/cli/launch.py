@@ -210,6 +210,8 @@ def _live(
 
     found = [_settled(spec, models) for spec in launch.specs]
     found += [(record, _no_notice) for record in _stored(launch.databases)]
+    begun: list[LiveBinding] = []
+    cleanup.callback(all_stop, begun, models)
     for record, notice in found:
         name = record.spec.name
         live = LiveBinding(
@@ -218,9 +220,18 @@ def _live(
             notice=notice,
             release=functools.partial(models.unbound, binding=name),
         )
-        cleanup.callback(live.stop)
+        begun.append(live)
         live.start()
         yield live
+
+
+def all_stop(live: Sequence[LiveBinding], models: Catalogued) -> None:
+    """All at once: none waits for an endpoint, or for another binding's batch."""
+    for each in live:
+        each.begin_stop()
+    models.hush()
+    for each in reversed(live):
+        each.stop()
 
 
 def _stored(addresses: Sequence[str]) -> list[BindingRecord]:
@@ -271,7 +282,7 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
     space = service.space.stored_as(spec.chunk, spec.dtype)
-    record, wanted = found_or_made(spec, space)
+    record, wanted = found_or_made(spec, space, service)
 
     def notice(there: BindingRecord) -> str | None:
         resolved = dataclasses.replace(spec, table=there.spec.table, key=there.spec.key)
@@ -302,4 +313,4 @@ def make_binding(spec: BindingSpec, service: BoundModel) -> BindingRecord:
 
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
-    return create(spec, service.space.stored_as(spec.chunk, spec.dtype))
+    return create(spec, service.space.stored_as(spec.chunk, spec.dtype), service)

@@ -23,8 +23,9 @@ FORMS: Mapping[str, str] = {
 """The kinds of endpoints, each with how its address is written."""
 DEFAULT_URLS: Mapping[str, str] = {"openai": OPENAI_URL, "ollama": OLLAMA_URL}
 DEFAULT_TIMEOUT_S = 30.0
+LONGEST = 4000
 _AT_URL = re.compile(r"@(?=https?://)")
-_USER = re.compile(r"//[^/]*@")
+_USER = re.compile(r"//.*@", re.DOTALL)
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
@@ -129,6 +130,14 @@ def parse(text: str) -> Address:
         SettingsError: it isn't one, an option isn't known, or there is a secret in it. What is
             secret isn't repeated.
     """
+    if len(text) > LONGEST:
+        raise SettingsError(f"an address of a remote model has at most {LONGEST} characters")
+    if "@" in text.rpartition("//")[2].partition("?")[2]:
+        raise SettingsError(
+            "a remote model's address: an '@' behind the '?' is written %40; a name or password "
+            "of an endpoint belongs in the environment, as LIKEWISE_REMOTE_KEY",
+            param="model",
+        )
     head, _, query = text.partition("?")
     kind, colon, rest = head.partition(":")
     if not colon or kind not in FORMS:
@@ -170,17 +179,18 @@ def _checked(url: str, head: str) -> str:
 
 def _options(query: str, head: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=100):
+    for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in OPTIONS:
-            raise _wrong(
-                head, f"option {name!r} isn't known{nearest(name, OPTIONS)}; {', '.join(OPTIONS)}"
-            )
+            # Only a name that is meant for one of ours is repeated: it may be a key.
+            hint = nearest(name, OPTIONS)
+            what = f"option {name!r} isn't known{hint}" if hint else "an option isn't known"
+            raise _wrong(head, f"{what}; there are {', '.join(OPTIONS)}")
         if name in found:
             raise _wrong(head, f"{name} is there twice")
         try:
             found[name] = OPTIONS[name](value)
         except ValueError as why:
-            raise _wrong(head, f"{name} must be {why}, not {value!r}") from None
+            raise _wrong(head, f"{name} must be {why}") from None
     return found
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from likewise.base.errors import LikewiseError
 
 MOST_WORDS = 300
+_LOOKED_AT = 4096
+"""Characters of what an endpoint says that are looked at."""
+_DEPTH = 6
 """Characters of an endpoint's own words that are shown."""
 _LATER = frozenset({408, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """What passes by itself, with those of a proxy (Cloudflare's 52x) and of overloaded services."""
@@ -71,7 +74,7 @@ def failure(
     if status in _LATER:
         return EndpointUnavailable(said, retry_after_s=retry_after_s(answer.headers, now))
     if 300 <= status < 400:
-        to = answer.headers.get("location", "elsewhere")[:MOST_WORDS]
+        to = shown(answer.headers.get("location", "elsewhere"), key)
         return EndpointError(
             f"{said}: it sends us to {to}; no key is taken there unasked: give "
             "that address if it is right"
@@ -95,24 +98,34 @@ def _is_too_long(answer: Answer, words: str) -> bool:
 def words_of(body: bytes, key: str | None) -> str:
     """What the endpoint says in its own words, on one line; empty when it says nothing readable."""
     try:
-        text = _message(orjson.loads(body))
+        text = _message(orjson.loads(body), _DEPTH)
     except orjson.JSONDecodeError:
-        text = "" if body.lstrip().startswith(b"<") else body[:4096].decode("utf-8", "replace")
+        text = (
+            "" if body.lstrip().startswith(b"<") else body[:_LOOKED_AT].decode("utf-8", "replace")
+        )
+    return shown(text, key)
+
+
+def shown(text: str, key: str | None) -> str:
+    """What an endpoint says, on one line, not too long, and without `key`."""
+    text = text[:_LOOKED_AT]
     if key:
         text = text.replace(key, "(the key)")
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS]}…"
 
 
-def _message(told: Any) -> str:
+def _message(told: Any, depth: int) -> str:
     """Where the usual shapes have it: OpenAI's, TEI's, Ollama's, FastAPI's."""
     if isinstance(told, str):
         return told
+    if depth == 0:
+        return ""
     if isinstance(told, list):
-        return "; ".join(filter(None, (_message(each) for each in told[:3])))
+        return "; ".join(filter(None, (_message(each, depth - 1) for each in told[:3])))
     if not isinstance(told, dict):
         return ""
     inner = next((told[k] for k in ("error", "message", "detail", "msg") if told.get(k)), "")
     code = told.get("code")
-    said = _message(inner)
+    said = _message(inner, depth - 1)
     return f"{said} ({code})" if said and isinstance(code, str) and code not in said else said

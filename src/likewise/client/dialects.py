@@ -242,7 +242,7 @@ def _matrix(rows: Any, count: int) -> Vectors:
         raise _miscounted(rows, count)
     try:
         wide: npt.NDArray[np.float64] = np.asarray(rows, dtype=np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise EndpointGarbled("its vectors aren't lists of numbers of one length") from None
     if wide.ndim != 2 or wide.shape[1] == 0:
         raise EndpointGarbled("its vectors aren't lists of numbers")

@@ -135,6 +135,12 @@ class LiveBinding:
         """
         self._serving.catch_up()
 
+    def begin_stop(self) -> None:
+        """Let nothing new begin; what fails from now on isn't trouble."""
+        self._stopping.set()
+        for each in list(self._live.values()):
+            each.begin_stop()
+
     def stop(self) -> None:
         """Finish the batch at hand, give the lease back, close the files."""
         self._stopping.set()
@@ -278,9 +284,8 @@ class LiveBinding:
     def _remove(self, gone: LiveGeneration) -> None:
         gone.stop()
         clean_up(gone.record)
-        model = gone.record.spec.model
-        if model not in {each.record.spec.model for each in self._live.values()}:
-            self._release(model)
+        if gone.model not in {each.model for each in self._live.values()}:
+            self._release(gone.model)
 
     def _generations(self) -> Iterable[BindingRecord]:
         return self._bindings.generations(self.name)

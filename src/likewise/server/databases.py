@@ -15,6 +15,7 @@ from likewise.base.errors import (
 )
 from likewise.base.same import swap_needed
 from likewise.base.spec import without_password
+from likewise.binding.canary import require_same_model
 from likewise.client.names import is_remote
 from likewise.sources.names import open_source
 from likewise.stores.names import make_store, open_bindings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from likewise.base.bindings import Bindings
     from likewise.base.bound import BindingRecord, BoundSource, BoundTable
+    from likewise.base.protocols import Embedder
     from likewise.base.space import Space
     from likewise.base.spec import BindingSpec
 
@@ -42,10 +44,11 @@ def bindings_of(address: str) -> Iterator[Bindings]:
         yield found
 
 
-def create(spec: BindingSpec, space: Space) -> BindingRecord:
+def create(spec: BindingSpec, space: Space, model: Embedder | None = None) -> BindingRecord:
     """Make a binding's tables in its store, or find it there with the same definition.
 
-    `space` has its chunker set.
+    `space` has its chunker set. Where it is there and its endpoint has moved, `model`, at the new
+    address, must give the vectors that the old one gave.
 
     Raises:
         BindingExists: one of that name has another definition.
@@ -60,17 +63,35 @@ def create(spec: BindingSpec, space: Space) -> BindingRecord:
         # A file of vectors alone may be new; an application's is never made.
         make_store(spec.store_address)
     with bindings_of(spec.store_address) as bindings:
-        return _addressed(bindings, bindings.create(spec, shape, space), spec)
+        return _addressed(bindings, bindings.create(spec, shape, space), spec, model)
 
 
-def _addressed(bindings: Bindings, there: BindingRecord, spec: BindingSpec) -> BindingRecord:
-    """`there`, with its model at the address that `spec` has: an endpoint may have moved."""
+def _addressed(
+    bindings: Bindings, there: BindingRecord, spec: BindingSpec, model: Embedder | None
+) -> BindingRecord:
+    """`there`, with its model at the address that `spec` has: an endpoint may have moved.
+
+    So are generations beside it that were made by the same model.
+
+    Raises:
+        SpaceMismatch: the model at that address gives other vectors; nothing was changed.
+    """
     if there.spec.model == spec.model or not is_remote(spec.model):
         return there
+    if model is not None:
+        with contextlib.closing(bindings.table(there)) as table:
+            require_same_model(table, model)
+    alike = there.space.stored_as("", "").fingerprint
+    for each in bindings.generations(spec.name):
+        is_it = each.generation == there.generation
+        if not is_it and each.space.stored_as("", "").fingerprint == alike:
+            bindings.readdress(each, spec.model)
     return bindings.readdress(there, spec.model)
 
 
-def found_or_made(spec: BindingSpec, space: Space) -> tuple[BindingRecord, str | None]:
+def found_or_made(
+    spec: BindingSpec, space: Space, model: Embedder | None = None
+) -> tuple[BindingRecord, str | None]:
     """The binding of `spec`, made if it isn't there; and the command that makes it what it says.
 
     None where it holds what `spec` and `space` say already. What a swap can change (model,
@@ -81,11 +102,11 @@ def found_or_made(spec: BindingSpec, space: Space) -> tuple[BindingRecord, str |
     """
     there, wanted = _found(spec)
     if there is None:
-        return create(spec, space), None
+        return create(spec, space, model), None
     command = swap_needed(there, wanted, space)
     if command is None:
         with bindings_of(spec.store_address) as bindings:
-            there = _addressed(bindings, there, spec)
+            there = _addressed(bindings, there, spec, model)
     return there, command
 
 

@@ -82,6 +82,8 @@ class LiveGeneration:
     ) -> None:
         self.record = record
         self.name = record.spec.name
+        self.model = record.spec.model
+        """The name by which its model was asked for; an endpoint that moves gets another."""
         self.worker: Worker | None = None
         self.passes = 0
         """How often the index was brought up to what is stored."""
@@ -142,7 +144,8 @@ class LiveGeneration:
                 return
             self._is_loading = True
             try:
-                service = self._models(self.record.spec.model)
+                self.model = self.record.spec.model
+                service = self._models(self.model)
             finally:
                 self._is_loading = False
             if self._stopping.is_set():
@@ -166,6 +169,10 @@ class LiveGeneration:
             thread = threading.Thread(target=work, name=label, daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def begin_stop(self) -> None:
+        """Let nothing new begin."""
+        self._stopping.set()
 
     def stop(self) -> None:
         """Finish the batch and the searches at hand, give the lease back, close the ends."""

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from likewise.client.names import is_remote
+
 if TYPE_CHECKING:
     from likewise.base.protocols import BoundModel
     from likewise.client.embedder import RemoteEmbedder
@@ -33,6 +35,13 @@ class Loaded:
                 self._own.append(self._load(name))
                 self._models[name] = self._own[-1]
             return self._models[name]
+
+    def hush(self) -> None:
+        """Ask no endpoint any more: whoever waits for one mustn't keep a stop waiting."""
+        with self._lock:
+            for name, model in self._models.items():
+                if is_remote(name) and any(each is model for each in self._own):
+                    next(each for each in self._own if each is model).close()
 
     def close(self) -> None:
         """Close those that were loaded here."""
