@@ -439,3 +439,42 @@ def test_closing_ends_who_waits(server: Scripted) -> None:
     with pytest.raises(EndpointUnavailable, match="closed"):
         remote.embed(["a"])
     remote.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(400, {"error": {"message": "batch size is invalid, at most 10"}}),
+        Reply(413, b"too large"),
+        Reply(400, {"error": "too many tokens in batch"}),
+        Reply(500, {"error": "out of memory"}),
+    ],
+)
+def test_an_endpoint_that_takes_fewer_texts_than_it_says(
+    server: Scripted, reach: Reach, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = reach()
+    server.otherwise = lambda asked: right(asked) if len(asked.texts) <= 10 else reply
+    texts = [f"text {n}" for n in range(100)]
+    assert np.array_equal(remote.embed(texts), wanted(texts))
+    before = len(server.asked)
+    assert np.array_equal(remote.embed(texts), wanted(texts))
+    sizes = [len(asked.texts) for asked in server.asked[before:]]
+    assert max(sizes) <= 10 and sum(sizes) == 100, "it is found out once"
+    monkeypatch.setattr("likewise.client.embedder._DOUBLED_AFTER", 1)
+    server.otherwise = right
+    for _ in range(2):
+        assert np.array_equal(remote.embed(texts), wanted(texts))
+    assert len(server.asked[-1].texts) > 10, "and isn't held against it for ever"
+
+
+def test_a_text_that_is_refused_alone_lowers_no_limit(server: Scripted, reach: Reach) -> None:
+    remote = reach()
+    bad = Reply(422, {"error": "not this one"})
+    server.otherwise = lambda asked: bad if "bad" in asked.texts else right(asked)
+    with pytest.raises(EndpointRefused, match="not this one"):
+        remote.embed([*(f"text {n}" for n in range(50)), "bad"])
+    server.otherwise = right
+    before = len(server.asked)
+    remote.embed(["a"] * 100)
+    assert len(server.asked) == before + 1
