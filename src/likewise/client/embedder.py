@@ -21,6 +21,7 @@ from likewise.base.errors import (
     SpaceMismatch,
 )
 from likewise.base.space import CANARY, Space
+from likewise.client.pace import BURST_S
 from likewise.text.split import splitter
 from likewise.text.words import MOST_OVER, estimated_spans, estimated_tokens
 
@@ -91,6 +92,7 @@ class RemoteEmbedder:
                 estimated_tokens(CANARY),
                 lane="interactive",
                 overflow="refuse",
+                is_first=True,
             )
         )[0]
         if address.dimensions not in (None, len(vector)):
@@ -205,10 +207,13 @@ class RemoteEmbedder:
     def _parts(self, texts: Sequence[str], prompt: str) -> Iterator[tuple[int, int, int]]:
         """Runs of texts that go into one request: from, to, and estimated tokens."""
         always = SPECIAL_TOKENS + estimated_tokens(prompt)
+        tpm = self.endpoint.address.tpm
+        # No request takes more than may go at once, so that a query needn't wait for it.
+        room = MOST_TOKENS if tpm is None else min(MOST_TOKENS, tpm * BURST_S / 60.0)
         start = total = 0
         for at, text in enumerate(texts):
             tokens = min(always + estimated_tokens(text), max(self._space.max_tokens, always))
-            if at > start and (at - start >= self._limit.most or total + tokens > MOST_TOKENS):
+            if at > start and (at - start >= self._limit.most or total + tokens > room):
                 yield start, at, total
                 start, total = at, 0
             total += tokens

@@ -403,8 +403,58 @@ def test_limits_are_kept(server: Scripted, reach: Reach) -> None:
     reach.time.now += 60
     reach.time.waited.clear()
     tokens.embed(["word " * 100])
-    # Two for each word and two special ones, of which a tenth of the share is there.
-    assert reach.time.waited == pytest.approx([(202 - 60) / 10])
+    assert reach.time.waited == [], "more than a tenth goes when all of that is there"
+    tokens.embed(["word " * 10])
+    # Two for each word and two special ones are owed, but for the tenth, and wanted.
+    assert reach.time.waited == pytest.approx([(202 - 60 + 22) / 10])
+    before = len(server.asked)
+    tokens.embed([f"word {n}" for n in range(30)])
+    sizes = [len(asked.texts) for asked in server.asked[before:]]
+    assert sum(sizes) == 30 and max(sizes) == 12, "a request takes no more than may go at once"
+
+
+def test_a_query_does_not_wait_for_minutes(server: Scripted, reach: Reach) -> None:
+    remote = reach("?tpm=40000")
+    remote.embed(["word " * 4000] * 20)
+    bulk = list(reach.time.waited)
+    assert bulk
+    remote.embed(["a query"], lane="interactive")
+    assert reach.time.waited == bulk
+    remote = reach("?tpm=600")
+    remote.embed(["word " * 100], lane="interactive")
+    with pytest.raises(EndpointUnavailable, match=r"rpm, tpm.*used up") as refused:
+        remote.embed(["a query"], lane="interactive")
+    assert refused.value.retry_after_s is not None
+    assert reach.time.waited == bulk
+
+
+def test_a_pause_that_comes_while_one_waits_is_kept(server: Scripted, reach: Reach) -> None:
+    def wait(seconds: float) -> None:
+        if not reach.time.waited:
+            # Another thread is asked to leave it alone meanwhile.
+            with pytest.raises(EndpointUnavailable):
+                other.submit(remote.embed, ["now"], lane="interactive").result(30)
+        reach.time.wait(seconds)
+
+    remote = reach("?rpm=6", wait=wait)
+    server.say(Reply(429, {"error": "later"}, {"retry-after": "600"}))
+    before = len(server.asked)
+    with ThreadPoolExecutor(1) as other, pytest.raises(EndpointUnavailable, match="later"):
+        remote.embed(["a"])
+    assert len(server.asked) == before + 1
+
+
+def test_who_asks_for_no_pause_is_not_stormed(server: Scripted, reach: Reach) -> None:
+    remote = reach()
+    asked: list[int] = []
+    for reply in (Reply(503), Reply(503, None, {"retry-after": "0"})):
+        server.asked.clear()
+        server.script.extend([reply] * 200)
+        with pytest.raises(EndpointUnavailable):
+            remote.embed(["a"])
+        asked.append(len(server.asked))
+        server.script.clear()
+    assert asked[0] == asked[1] < 12
 
 
 def test_several_threads(server: Scripted, reach: Reach) -> None:
