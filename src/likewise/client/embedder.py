@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,17 @@ import numpy as np
 from likewise.base.chunking import DEFAULT_CHUNK
 from likewise.base.errors import (
     DimensionsError,
+    EndpointRefused,
+    EngineError,
     InputEmpty,
     InputError,
+    InputTooLong,
     NotFinite,
     SettingsError,
     SpaceMismatch,
 )
 from likewise.base.space import CANARY, Space
+from likewise.client.pace import BURST_S
 from likewise.text.split import splitter
 from likewise.text.words import MOST_OVER, estimated_spans, estimated_tokens
 
@@ -31,6 +36,35 @@ MOST_TOKENS = 100_000
 """Estimated, in one request. OpenAI takes 300,000 in all; servers of one's own time out before."""
 LENGTH_TOLERANCE = 1e-3
 """By how much a length may differ from 1: float16 differs by less."""
+_OF_A_REQUEST = (EndpointRefused, EngineError, InputTooLong)
+"""What too many texts in one request bring about, each server in its own words."""
+_DOUBLED_AFTER = 1000
+"""Requests that pass before one with more texts is tried again: it may have been a bad hour."""
+
+
+class TextLimit:
+    """How many texts go into a request, as far as is known. Safe to use from several threads."""
+
+    def __init__(self, most: int) -> None:
+        """At most `most`, as long as nothing shows that it is too many."""
+        self.most = most
+        self._told = most
+        self._passed = 0
+        self._lock = threading.Lock()
+
+    def lower(self, most: int) -> None:
+        """More than `most` were refused."""
+        with self._lock:
+            self.most = min(self.most, most)
+            self._passed = 0
+
+    def passed(self) -> None:
+        """A request passed; after `_DOUBLED_AFTER` of them, twice as many texts are tried."""
+        with self._lock:
+            self._passed += 1
+            if self._passed >= _DOUBLED_AFTER and self.most < self._told:
+                self.most = min(self._told, 2 * self.most)
+                self._passed = 0
 
 
 class RemoteEmbedder:
@@ -51,13 +85,14 @@ class RemoteEmbedder:
         self._owns = owns
         address = endpoint.address
         about = endpoint.about()
-        self._most_texts = address.batch or about.most_texts
+        self._limit = TextLimit(address.batch or about.most_texts)
         vector = self._scaled(
             endpoint.embed(
                 [address.document_prompt + CANARY],
                 estimated_tokens(CANARY),
                 lane="interactive",
                 overflow="refuse",
+                is_first=True,
             )
         )[0]
         if address.dimensions not in (None, len(vector)):
@@ -95,7 +130,9 @@ class RemoteEmbedder:
         """Vectors float32 [len(texts), space.dimensions], in order; finite, or an error is raised.
 
         Waits its turn where the address or the endpoint limits what may be asked in a minute.
-        With `overflow="cut"` the endpoint is told to cut what is too long, where it can be.
+        With `overflow="cut"` the endpoint is told to cut what is too long, where it can be. A
+        request of several texts that is refused is halved: endpoints have limits that they don't
+        tell, and only a text that is refused alone is to blame.
 
         Raises:
             InputError: a text is empty, too long or can't be sent.
@@ -113,14 +150,8 @@ class RemoteEmbedder:
         made = np.empty((len(texts), self._space.dimensions), dtype=np.float32)
         for start, end, tokens in self._parts(texts, prompt):
             sent = [prompt + text for text in texts[start:end]]
-            found = self.endpoint.embed(sent, tokens, lane=lane, overflow=overflow)
-            if found.shape[1] != self._space.dimensions:
-                raise SpaceMismatch(
-                    f"{self.endpoint.address.url} gives vectors of {found.shape[1]} numbers now, "
-                    f"and gave {self._space.dimensions} before: another model answers there. "
-                    "Put the old one back, or rebuild with 'likewise bind swap NAME --model NEW'"
-                )
-            made[start:end] = self._scaled(found)
+            made[start:end] = self._halved(sent, tokens, lane, overflow)
+            self._limit.passed()
         return made
 
     def splitter(self, chunk: str = DEFAULT_CHUNK) -> TextSplitter:
@@ -147,13 +178,42 @@ class RemoteEmbedder:
         if self._owns:
             self.endpoint.close()
 
+    def _halved(self, sent: Sequence[str], tokens: int, lane: Lane, overflow: Overflow) -> Vectors:
+        """Vectors of one request's texts, in smaller requests if it is refused."""
+        try:
+            return self._asked(sent, tokens, lane, overflow)
+        except _OF_A_REQUEST:
+            if len(sent) == 1:
+                raise
+        half = (len(sent) + 1) // 2
+        share = tokens * half // len(sent)
+        first = self._halved(sent[:half], share, lane, overflow)
+        second = self._halved(sent[half:], tokens - share, lane, overflow)
+        # No text is to blame: it was their number, which isn't to be found out each time.
+        self._limit.lower(half)
+        return np.concatenate([first, second])
+
+    def _asked(self, sent: Sequence[str], tokens: int, lane: Lane, overflow: Overflow) -> Vectors:
+        """Vectors of one request, which have the width they had at first."""
+        found = self.endpoint.embed(sent, tokens, lane=lane, overflow=overflow)
+        if found.shape[1] != self._space.dimensions:
+            raise SpaceMismatch(
+                f"{self.endpoint.address.url} gives vectors of {found.shape[1]} numbers now, "
+                f"and gave {self._space.dimensions} before: another model answers there. "
+                "Put the old one back, or rebuild with 'likewise bind swap NAME --model NEW'"
+            )
+        return self._scaled(found)
+
     def _parts(self, texts: Sequence[str], prompt: str) -> Iterator[tuple[int, int, int]]:
         """Runs of texts that go into one request: from, to, and estimated tokens."""
         always = SPECIAL_TOKENS + estimated_tokens(prompt)
+        tpm = self.endpoint.address.tpm
+        # No request takes more than may go at once, so that a query needn't wait for it.
+        room = MOST_TOKENS if tpm is None else min(MOST_TOKENS, tpm * BURST_S / 60.0)
         start = total = 0
         for at, text in enumerate(texts):
             tokens = min(always + estimated_tokens(text), max(self._space.max_tokens, always))
-            if at > start and (at - start == self._most_texts or total + tokens > MOST_TOKENS):
+            if at > start and (at - start >= self._limit.most or total + tokens > room):
                 yield start, at, total
                 start, total = at, 0
             total += tokens

@@ -1,19 +1,14 @@
-"""One endpoint over HTTP: asked in turn, again where that can help; its refusals are told apart.
-
-httpx is imported here and nowhere else.
-"""
+"""One endpoint: asked in turn, again where that can help; its refusals are told apart."""
 
 from __future__ import annotations
 
 import json
 import random as chance
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 
 from likewise.base.clock import monotonic, wall
@@ -27,25 +22,28 @@ from likewise.base.errors import (
     SettingsError,
 )
 from likewise.base.log import fields, logger
-from likewise.client.answers import Answer, failure
+from likewise.client.answers import failure
 from likewise.client.dialects import DIALECTS
+from likewise.client.http import Http
 from likewise.client.pace import Pace, backoff_s
-from likewise.version import __version__
 
 if TYPE_CHECKING:
     from likewise.base.clock import Clock
     from likewise.base.types import Lane, Overflow, Vectors
     from likewise.client.address import Address
+    from likewise.client.answers import Answer
     from likewise.client.dialects import About
 
 T = TypeVar("T")
 
 PATIENCE_S: dict[Lane, float] = {"interactive": 5.0, "bulk": 60.0}
 """How long a call goes on trying: somebody waits for the one, nobody for the other."""
-CONNECT_S = 10.0
 MOST_BYTES = 2**20
 MOST_BYTES_A_TEXT = 2**19
 """An answer may have the one, and the other for each text: 16,000 numbers written out in full."""
+_LIST_S = 5.0
+"""For the list of models that an error ends with."""
+_LEAST_S = 0.1
 _TRIES = 3
 """For what another try may mend, but most likely doesn't."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -75,20 +73,9 @@ class Endpoint:
         self._closing = threading.Event()
         self._wait = wait or self._closing.wait
         self._random = random
-        self._paused_for = ""
         self._pace = Pace(clock, rpm=address.rpm, tpm=address.tpm)
         is_secure = urlsplit(address.url).scheme == "https"
-        self._client = httpx.Client(
-            headers={"user-agent": f"likewise/{__version__}", "accept-encoding": "identity"},
-            timeout=httpx.Timeout(address.timeout, connect=min(address.timeout, CONNECT_S)),
-            follow_redirects=False,
-            # Reading all the authorities takes longer than a request, and plain http has none.
-            verify=is_secure,
-            # A proxy sees nothing of what goes through it to https, and everything of the rest.
-            trust_env=is_secure,
-        )
-        # One that nobody closed leaves no connection behind.
-        self._end = weakref.finalize(self, self._client.close)
+        self._http = Http(address.url, is_secure=is_secure)
         if not is_secure and urlsplit(address.url).hostname not in _LOOPBACK and self._sent_key():
             _log.warning(fields("key is sent over plain http", model=str(address)))
 
@@ -101,16 +88,28 @@ class Endpoint:
         """
 
         def get(path: str, body: Any = None) -> Any:
-            return self._tried(lambda: self._once(path, body), 0, "interactive")
+            return self._tried(
+                lambda seconds: self._once(path, body, seconds=seconds),
+                0,
+                "interactive",
+                is_first=True,
+            )
 
         return self._dialect.about(self.address, get)
 
     def embed(
-        self, texts: Sequence[str], tokens: int, *, lane: Lane, overflow: Overflow
+        self,
+        texts: Sequence[str],
+        tokens: int,
+        *,
+        lane: Lane,
+        overflow: Overflow,
+        is_first: bool = False,
     ) -> Vectors:
         """Vectors float32 [len(texts), n] of at least one text, in order; n isn't checked.
 
-        `tokens` is what they are taken to have together.
+        `tokens` is what they are taken to have together. A query is answered within its patience,
+        but for one that `is_first`: the endpoint may have to load the model.
 
         Raises:
             InputTooLong: one is longer than the model reads.
@@ -121,56 +120,65 @@ class Endpoint:
         """
         body = self._dialect.ask(self.address, texts, overflow)
 
-        def once() -> Vectors:
-            answer = self._once(self._dialect.path, body, texts=len(texts))
+        def once(seconds: float) -> Vectors:
+            answer = self._once(self._dialect.path, body, texts=len(texts), seconds=seconds)
             try:
                 return self._dialect.read(answer, len(texts))
             except EndpointGarbled as garbled:
                 raise EndpointGarbled(f"{self.address.url}: {garbled}") from None
 
-        return self._tried(once, tokens, lane)
+        return self._tried(once, tokens, lane, is_first=is_first)
 
     def close(self) -> None:
-        """End connections; whoever waits for a turn is told so."""
+        """End connections; whoever waits for a turn or an answer is told so."""
         self._closing.set()
-        self._end()
+        self._http.close()
 
-    def _tried(self, once: Callable[[], T], tokens: int, lane: Lane) -> T:
+    def _tried(self, once: Callable[[float], T], tokens: int, lane: Lane, *, is_first: bool) -> T:
         """What `once` gives, in its turn; after a failure that may pass, again for a while."""
         until = self._clock() + PATIENCE_S[lane]
         failures = 0
         while True:
             self._take_turn(tokens, lane, until)
+            seconds = self.address.timeout
+            if lane == "interactive" and not is_first:
+                seconds = min(seconds, max(_LEAST_S, until - self._clock()))
             try:
-                return once()
+                return once(seconds)
             except (EndpointUnavailable, EndpointGarbled, EngineError) as failed:
+                self._require_open()
                 failures += 1
                 if failures >= _TRIES and not failed.retryable:
                     raise
+                delay = backoff_s(failures, self._random)
                 asked = failed.retry_after_s
-                if asked is None:
-                    delay = backoff_s(failures, self._random)
-                else:
-                    self._pace.pause(asked)
-                    self._paused_for = str(failed)
+                if asked is not None:
+                    self._pace.pause(asked, str(failed))
                     # Some say 0, and mean it no more than a moment later.
-                    delay = max(asked, backoff_s(1, self._random))
-                if self._clock() + delay > until or self._closing.is_set():
+                    delay = max(asked, delay)
+                if self._clock() + delay > until:
                     raise
                 _log.info(fields("asking again", model=str(self.address), why=failed, in_s=delay))
                 self._wait(delay)
 
     def _take_turn(self, tokens: int, lane: Lane, until: float) -> None:
-        """Wait for the end of a pause, and for a share of what may be asked in a minute."""
-        while (left := self._pace.paused_s()) > 0:
-            if self._clock() + left > until:
-                # In the same words each time: who logs what is new has one line for a pause.
-                raise EndpointUnavailable(self._paused_for, retry_after_s=left)
-            self._wait(left)
+        """Wait for the end of a pause, and for a share of what may be asked in a minute.
+
+        Bulk waits for its share as long as that takes: it is our own limit.
+        """
+        while True:
             self._require_open()
-        if (left := self._pace.take(tokens, lane)) > 0:
-            self._wait(left)
-        self._require_open()
+            wait = self._pace.take(tokens, lane)
+            if wait is None:
+                return
+            is_patient = lane == "bulk" and not wait.why
+            if not is_patient and self._clock() + wait.seconds > until:
+                # In the same words each time: who logs what is new has one line for a pause.
+                why = wait.why or (
+                    f"{self.address.url}: what may be asked in a minute (rpm, tpm) is used up"
+                )
+                raise EndpointUnavailable(why, retry_after_s=wait.seconds)
+            self._wait(wait.seconds)
 
     def _require_open(self) -> None:
         if self._closing.is_set():
@@ -185,14 +193,14 @@ class Endpoint:
             )
         return key
 
-    def _once(self, path: str, body: Any = None, *, texts: int = 0) -> Any:
+    def _once(self, path: str, body: Any = None, *, texts: int = 0, seconds: float) -> Any:
         """The JSON at `path`.
 
         Raises:
             LikewiseError: it isn't there, or is something else; its kind says what can be done.
         """
         key = self._sent_key()
-        answer = self._sent(path, body, key, texts)
+        answer = self._sent(path, body, key, texts, seconds)
         if not 200 <= answer.status < 300:
             raise self._refusal(answer, key, has_texts=texts > 0)
         try:
@@ -207,9 +215,8 @@ class Endpoint:
                 f"{self.address.url}{path} doesn't answer in JSON; is that the right address?"
             ) from None
 
-    def _sent(self, path: str, body: Any, key: str | None, texts: int) -> Answer:
+    def _sent(self, path: str, body: Any, key: str | None, texts: int, seconds: float) -> Answer:
         """Send one request and read its answer, within the time and size there are for it."""
-        where = f"{self.address.url}{path}"
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         content = None
         if body is not None:
@@ -218,32 +225,17 @@ class Endpoint:
                 content = orjson.dumps(body)
             except orjson.JSONEncodeError:
                 raise InputUnreadable("a text has half a surrogate pair in it") from None
-        until = self._clock() + self.address.timeout
-        most = MOST_BYTES + texts * MOST_BYTES_A_TEXT
-        read = bytearray()
-        try:
-            with self._client.stream(
-                "GET" if body is None else "POST", where, content=content, headers=headers
-            ) as response:
-                for part in response.iter_bytes():
-                    read += part
-                    if len(read) > most:
-                        raise EndpointGarbled(f"{where} answers with more than {most:,} bytes")
-                    if self._clock() > until:
-                        raise httpx.ReadTimeout("the answer goes on for too long")
-                return Answer(where, response.status_code, response.headers, bytes(read))
-        except httpx.TimeoutException:
-            raise EndpointUnavailable(
-                f"{where} didn't answer within {self.address.timeout:g} s; a longer time is given "
-                "with ?timeout=SECONDS in the model's address"
-            ) from None
-        except httpx.RequestError as failed:
-            reason = str(failed) or type(failed).__name__
-            raise EndpointUnavailable(f"{where} can't be reached: {reason}") from None
-        except RuntimeError:
-            # httpx has no error of its own for a client that was closed.
-            self._require_open()
-            raise
+        hint = ""
+        if seconds == self.address.timeout:
+            hint = "; a longer time is given with ?timeout=SECONDS in the model's address"
+        return self._http.ask(
+            f"{self.address.url}{path}",
+            content,
+            headers,
+            seconds=seconds,
+            most=MOST_BYTES + texts * MOST_BYTES_A_TEXT,
+            hint=hint,
+        )
 
     def _refusal(self, answer: Answer, key: str | None, *, has_texts: bool) -> LikewiseError:
         refused = failure(
@@ -268,7 +260,7 @@ class Endpoint:
 
     def _plainly(self, path: str) -> Any:
         """The JSON at `path`, asked for once; whatever is refused now is no more than that."""
-        answer = self._sent(path, None, self._sent_key(), 0)
+        answer = self._sent(path, None, self._sent_key(), 0, min(_LIST_S, self.address.timeout))
         try:
             return orjson.loads(answer.body)
         except orjson.JSONDecodeError:

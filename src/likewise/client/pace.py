@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from likewise.base.clock import Clock
@@ -18,6 +18,8 @@ LONGEST_PAUSE_S = 3600.0
 """What an endpoint may ask for; one that says more has most likely its clock wrong."""
 BURST_S = 6.0
 """How much of a minute's share may be used at once: a tenth."""
+_ROUNDING, _SHORTEST_S = 1e-6, 0.001
+"""So much less than is wanted is enough, and so long is waited at least: floats don't add up."""
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -80,11 +82,17 @@ def _reset(headers: Mapping[str, str]) -> float | None:
     return longest
 
 
-class Bucket:
-    """A share that fills evenly, of which callers take in turn. Safe to use from several threads.
+class Wait(NamedTuple):
+    """Why a request can't go out yet."""
 
-    Whoever takes more than is there waits until it would be; who comes next waits behind.
-    """
+    seconds: float
+    """After which it may be asked again whether it can."""
+    why: str
+    """What the endpoint said when it asked to be left alone; empty where it is a limit of ours."""
+
+
+class Bucket:
+    """A share that fills evenly, of which callers take. `Pace` lets one thread at it at a time."""
 
     def __init__(self, per_minute: float, clock: Clock) -> None:
         """Full at first: a burst of `BURST_S` seconds' worth, at least 1."""
@@ -93,21 +101,23 @@ class Bucket:
         self._level = self._most
         self._clock = clock
         self._at = clock()
-        self._lock = threading.Lock()
 
-    def take(self, amount: float, *, overdraw: bool = False) -> float:
-        """Take `amount`; gives the seconds to wait before it may be used.
+    def lacking_s(self, amount: float, *, overdraw: bool = False) -> float:
+        """Seconds until `amount` can be taken, if nobody takes any meanwhile; 0 when it can.
 
-        With `overdraw` up to a burst more than there is may be used at once: for a query that
-        somebody waits for, whose cost those bear who come after it.
+        It can when there is so much; more than a burst when that is full, and is owed then. With
+        `overdraw` up to a burst more than there is can be taken at once: for a query that somebody
+        waits for, whose cost those bear who come after it.
         """
-        with self._lock:
-            now = self._clock()
-            self._level = min(self._most, self._level + (now - self._at) * self._per_s)
-            self._at = now
-            self._level -= amount
-            lacking = -self._level - (self._most if overdraw else 0.0)
-        return max(0.0, lacking / self._per_s)
+        now = self._clock()
+        self._level = min(self._most, self._level + (now - self._at) * self._per_s)
+        self._at = now
+        lacking = min(amount, self._most) - self._level - (self._most if overdraw else 0.0)
+        return 0.0 if lacking <= _ROUNDING else max(_SHORTEST_S, lacking / self._per_s)
+
+    def take(self, amount: float) -> None:
+        """Take it, whether it is there or not."""
+        self._level -= amount
 
 
 class Pace:
@@ -119,24 +129,33 @@ class Pace:
         self._requests = None if rpm is None else Bucket(rpm, clock)
         self._tokens = None if tpm is None else Bucket(tpm, clock)
         self._paused_until = clock()
+        self._paused_for = ""
         self._lock = threading.Lock()
 
-    def take(self, tokens: int, lane: Lane) -> float:
-        """Seconds to wait before a request of so many tokens; its share is taken."""
-        overdraw = lane == "interactive"
-        waits = [0.0]
-        if self._requests is not None:
-            waits.append(self._requests.take(1.0, overdraw=overdraw))
-        if self._tokens is not None:
-            waits.append(self._tokens.take(float(tokens), overdraw=overdraw))
-        return max(waits)
+    def take(self, tokens: int, lane: Lane) -> Wait | None:
+        """Take the share of a request of so many tokens: None; or say how long it has to wait.
 
-    def pause(self, seconds: float) -> None:
+        Nothing is taken by who waits, so that a query passes bulk that is waiting.
+        """
+        overdraw = lane == "interactive"
+        with self._lock:
+            if (left := self._paused_until - self._clock()) > 0:
+                return Wait(left, self._paused_for)
+            shares = [
+                (bucket, amount)
+                for bucket, amount in ((self._requests, 1.0), (self._tokens, float(tokens)))
+                if bucket is not None
+            ]
+            lacking = [each.lacking_s(amount, overdraw=overdraw) for each, amount in shares]
+            if any(lacking):
+                return Wait(max(lacking), "")
+            for each, amount in shares:
+                each.take(amount)
+        return None
+
+    def pause(self, seconds: float, why: str) -> None:
         """Let nobody ask for so many seconds; a longer pause that was asked for stays."""
         with self._lock:
-            self._paused_until = max(self._paused_until, self._clock() + seconds)
-
-    def paused_s(self) -> float:
-        """Seconds left of the pause; 0 when there is none."""
-        with self._lock:
-            return max(0.0, self._paused_until - self._clock())
+            until = self._clock() + seconds
+            if until > self._paused_until:
+                self._paused_until, self._paused_for = until, why

@@ -403,8 +403,58 @@ def test_limits_are_kept(server: Scripted, reach: Reach) -> None:
     reach.time.now += 60
     reach.time.waited.clear()
     tokens.embed(["word " * 100])
-    # Two for each word and two special ones, of which a tenth of the share is there.
-    assert reach.time.waited == pytest.approx([(202 - 60) / 10])
+    assert reach.time.waited == [], "more than a tenth goes when all of that is there"
+    tokens.embed(["word " * 10])
+    # Two for each word and two special ones are owed, but for the tenth, and wanted.
+    assert reach.time.waited == pytest.approx([(202 - 60 + 22) / 10])
+    before = len(server.asked)
+    tokens.embed([f"word {n}" for n in range(30)])
+    sizes = [len(asked.texts) for asked in server.asked[before:]]
+    assert sum(sizes) == 30 and max(sizes) == 12, "a request takes no more than may go at once"
+
+
+def test_a_query_does_not_wait_for_minutes(server: Scripted, reach: Reach) -> None:
+    remote = reach("?tpm=40000")
+    remote.embed(["word " * 4000] * 20)
+    bulk = list(reach.time.waited)
+    assert bulk
+    remote.embed(["a query"], lane="interactive")
+    assert reach.time.waited == bulk
+    remote = reach("?tpm=600")
+    remote.embed(["word " * 100], lane="interactive")
+    with pytest.raises(EndpointUnavailable, match=r"rpm, tpm.*used up") as refused:
+        remote.embed(["a query"], lane="interactive")
+    assert refused.value.retry_after_s is not None
+    assert reach.time.waited == bulk
+
+
+def test_a_pause_that_comes_while_one_waits_is_kept(server: Scripted, reach: Reach) -> None:
+    def wait(seconds: float) -> None:
+        if not reach.time.waited:
+            # Another thread is asked to leave it alone meanwhile.
+            with pytest.raises(EndpointUnavailable):
+                other.submit(remote.embed, ["now"], lane="interactive").result(30)
+        reach.time.wait(seconds)
+
+    remote = reach("?rpm=6", wait=wait)
+    server.say(Reply(429, {"error": "later"}, {"retry-after": "600"}))
+    before = len(server.asked)
+    with ThreadPoolExecutor(1) as other, pytest.raises(EndpointUnavailable, match="later"):
+        remote.embed(["a"])
+    assert len(server.asked) == before + 1
+
+
+def test_who_asks_for_no_pause_is_not_stormed(server: Scripted, reach: Reach) -> None:
+    remote = reach()
+    asked: list[int] = []
+    for reply in (Reply(503), Reply(503, None, {"retry-after": "0"})):
+        server.asked.clear()
+        server.script.extend([reply] * 200)
+        with pytest.raises(EndpointUnavailable):
+            remote.embed(["a"])
+        asked.append(len(server.asked))
+        server.script.clear()
+    assert asked[0] == asked[1] < 12
 
 
 def test_several_threads(server: Scripted, reach: Reach) -> None:
@@ -439,3 +489,42 @@ def test_closing_ends_who_waits(server: Scripted) -> None:
     with pytest.raises(EndpointUnavailable, match="closed"):
         remote.embed(["a"])
     remote.close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(400, {"error": {"message": "batch size is invalid, at most 10"}}),
+        Reply(413, b"too large"),
+        Reply(400, {"error": "too many tokens in batch"}),
+        Reply(500, {"error": "out of memory"}),
+    ],
+)
+def test_an_endpoint_that_takes_fewer_texts_than_it_says(
+    server: Scripted, reach: Reach, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = reach()
+    server.otherwise = lambda asked: right(asked) if len(asked.texts) <= 10 else reply
+    texts = [f"text {n}" for n in range(100)]
+    assert np.array_equal(remote.embed(texts), wanted(texts))
+    before = len(server.asked)
+    assert np.array_equal(remote.embed(texts), wanted(texts))
+    sizes = [len(asked.texts) for asked in server.asked[before:]]
+    assert max(sizes) <= 10 and sum(sizes) == 100, "it is found out once"
+    monkeypatch.setattr("likewise.client.embedder._DOUBLED_AFTER", 1)
+    server.otherwise = right
+    for _ in range(2):
+        assert np.array_equal(remote.embed(texts), wanted(texts))
+    assert len(server.asked[-1].texts) > 10, "and isn't held against it for ever"
+
+
+def test_a_text_that_is_refused_alone_lowers_no_limit(server: Scripted, reach: Reach) -> None:
+    remote = reach()
+    bad = Reply(422, {"error": "not this one"})
+    server.otherwise = lambda asked: bad if "bad" in asked.texts else right(asked)
+    with pytest.raises(EndpointRefused, match="not this one"):
+        remote.embed([*(f"text {n}" for n in range(50)), "bad"])
+    server.otherwise = right
+    before = len(server.asked)
+    remote.embed(["a"] * 100)
+    assert len(server.asked) == before + 1
