@@ -20,7 +20,9 @@ BURST_S = 6.0
 """How much of a minute's share may be used at once: a tenth."""
 _ROUNDING, _SHORTEST_S = 1e-6, 0.001
 """So much less than is wanted is enough, and so long is waited at least: floats don't add up."""
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|h|m|s)", re.ASCII)
+_PARTS = re.compile(rf"(?:{_PART.pattern}){{1,8}}", re.ASCII)
+_LONGEST_HEADER = 64
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -61,11 +63,11 @@ def _number(text: str | None) -> float | None:
 
 def _until(text: str | None, now: float) -> float | None:
     try:
-        at = parsedate_to_datetime(text or "")
-    except ValueError:
+        at = parsedate_to_datetime((text or "")[:_LONGEST_HEADER])
+        # A date without a zone is UTC, as all dates in HTTP are.
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
         return None
-    # A date without a zone is UTC, as all dates in HTTP are.
-    return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() - now
 
 
 def _reset(headers: Mapping[str, str]) -> float | None:
@@ -74,10 +76,9 @@ def _reset(headers: Mapping[str, str]) -> float | None:
         if _number(headers.get(f"x-ratelimit-remaining-{what}")) != 0.0:
             continue
         text = headers.get(f"x-ratelimit-reset-{what}", "").strip()
-        parts = _PART.findall(text)
-        if not parts or "".join(number + unit for number, unit in parts) != text:
+        if len(text) > _LONGEST_HEADER or not _PARTS.fullmatch(text):
             continue
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
         longest = max(longest or 0.0, seconds)
     return longest
 

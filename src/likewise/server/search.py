@@ -13,6 +13,7 @@ from starlette.responses import Response
 from likewise.base.errors import BindingNotFound, InputError, Overloaded
 from likewise.base.names import nearest
 from likewise.base.types import Freshness
+from likewise.client.names import is_remote
 from likewise.server import body, encode
 from likewise.server.bindings import WAIT_S
 from likewise.server.routing import Spoken
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_K = 10
 LONGEST_WAIT_MS = 60_000
 MOST_WAITING = 32
-"""Searches at a time that wait for changes."""
+"""Searches at a time that wait for changes; and as many for models behind endpoints."""
 
 
 class SearchRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -135,28 +136,32 @@ async def search(request: Request) -> Response:
         wait_s = asked.wait_ms / 1000
         return binding.search(asked.q, asked.k, freshness=asked.freshness, wait_s=wait_s)
 
-    limiter = _waiting(request) if asked.freshness == "wait" else None
-    results = await to_thread.run_sync(found, limiter=limiter)
+    results = await to_thread.run_sync(found, limiter=_limiter(request, binding, asked.freshness))
     took_ms = (time.perf_counter() - began) * 1000
     content = answer_of(binding, asked.q, asked.k, asked.freshness, results)
     content["took_ms"] = round(took_ms, 2)
     return Response(encode.to_json(content), media_type="application/json")
 
 
-def _waiting(request: Request) -> CapacityLimiter:
-    """Threads for searches that wait, apart from those of all others, which never stand still.
+def _limiter(
+    request: Request, binding: LiveBinding, freshness: Freshness
+) -> CapacityLimiter | None:
+    """Threads for searches that may stand still, apart from those of all others, which don't.
+
+    Some wait for changes, some for another server's model.
 
     Raises:
         Overloaded: all of them are taken.
     """
+    if freshness != "wait" and not is_remote(binding.record.spec.model):
+        return None
     state = request.app.state
     if not hasattr(state, "waiting"):
-        state.waiting = CapacityLimiter(MOST_WAITING)
-    limiter: CapacityLimiter = state.waiting
+        state.waiting = {name: CapacityLimiter(MOST_WAITING) for name in ("wait", "remote")}
+    limiter: CapacityLimiter = state.waiting["wait" if freshness == "wait" else "remote"]
     if limiter.available_tokens < 1:
-        raise Overloaded(
-            f"{MOST_WAITING} searches wait for changes already; try again, or ask with 'any'"
-        )
+        what = "for changes" if freshness == "wait" else "for models behind endpoints"
+        raise Overloaded(f"{MOST_WAITING} searches wait {what} already; try again in a moment")
     return limiter
 
 
