@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import Clock, monotonic
-from likewise.base.errors import NoKey
 from likewise.base.spec import path_of
 from likewise.base.types import Difference, Key, Row, Shape
 from likewise.sources.difference import differences
-from likewise.sources.ways import Compared
+from likewise.sources.ways import Compared, refuse_repeats
 from likewise.sql.duckdb import Database, Memo, value
 from likewise.sql.duckdb_schema import arrays, back, given, read_query, read_relation
 from likewise.sql.names import quote
@@ -220,10 +219,4 @@ class DuckdbSource(Compared):
         self._refuse(reading, twice)
 
     def _refuse(self, reading: _Reading, twice: Sequence[Sequence[Any]]) -> None:
-        if twice:
-            examples = "; ".join("/".join(map(repr, row)) for row in twice[:_SHOWN])
-            names = ", ".join(column.name for column in reading.key)
-            raise NoKey(
-                f"{self.spec.table or 'the query'} has several rows with the same {names}: "
-                f"{examples}. Name columns that tell its rows apart with --key."
-            )
+        refuse_repeats(self.spec.table, [column.name for column in reading.key], twice)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import Clock, monotonic
-from likewise.base.errors import NoKey, SchemaDrift
+from likewise.base.errors import SchemaDrift
 from likewise.base.names import nearest
 from likewise.base.types import Difference, Key, Row, Shape
 from likewise.sources.difference import differences
 from likewise.sources.postgres_rows import Reading, key_shown, read
-from likewise.sources.ways import Compared
+from likewise.sources.ways import Compared, refuse_repeats
 from likewise.sql.postgres import Database, quoted
 from likewise.sql.postgres_keys import key_from
 from likewise.sql.postgres_schema import Column, read_relation, require_rights
@@ -174,13 +174,7 @@ class PostgresQuery(Compared):
         self._refuse(reading, twice)
 
     def _refuse(self, reading: Reading, twice: Sequence[Sequence[Any]]) -> None:
-        if twice:
-            examples = "; ".join("/".join(map(repr, row)) for row in twice[:_SHOWN])
-            names = ", ".join(column.name for column in reading.key)
-            raise NoKey(
-                f"{self.spec.table or 'the query'} has several rows with the same {names}: "
-                f"{examples}. Name columns that tell its rows apart with --key."
-            )
+        refuse_repeats(self.spec.table, [column.name for column in reading.key], twice)
 
     def _one(self, db: Connection, sql: str) -> Any:
         found = db.execute(sql, ()).fetchone()

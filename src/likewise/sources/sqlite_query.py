@@ -10,7 +10,7 @@ from likewise.base.names import nearest
 from likewise.base.types import Difference, Key, Row, Shape
 from likewise.sources.difference import differences
 from likewise.sources.sqlite_rows import Reading, rows
-from likewise.sources.ways import Compared
+from likewise.sources.ways import Compared, refuse_repeats
 from likewise.sql.names import quote
 from likewise.sql.sqlite import Database, Watch
 from likewise.text.template import Template
@@ -145,10 +145,4 @@ class SqliteQuery(Compared):
             f"SELECT {', '.join(map(quote, reading.key))} FROM {reading.relation} WHERE {named}"
             f" GROUP BY {key} HAVING count(*) > 1 LIMIT {_SHOWN}"
         ).fetchall()
-        if twice:
-            shown = "; ".join("/".join(map(repr, row)) for row in twice)
-            raise NoKey(
-                f"{self.spec.table or 'the query'} has several rows with the same "
-                f"{', '.join(reading.key)}: {shown}. Name columns that tell its rows apart with "
-                "--key."
-            )
+        refuse_repeats(self.spec.table, reading.key, twice)

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from likewise.base.errors import NoKey
 from likewise.base.keys import key_text
 from likewise.base.types import Captured, Difference, Key, Row
 
 if TYPE_CHECKING:
     from likewise.base.bound import Capture, Seen
+
+
+_SHOWN = 3
+
+
+def refuse_repeats(what: str, key: Sequence[str], twice: Sequence[Sequence[object]]) -> None:
+    """Refuse a relation in which several rows have the same key: those in `twice`.
+
+    Raises:
+        NoKey: there are any.
+    """
+    if twice:
+        shown = "; ".join("/".join(map(repr, row)) for row in twice[:_SHOWN])
+        raise NoKey(
+            f"{what or 'the query'} has several rows with the same {', '.join(key)}: {shown}. Name "
+            "columns that tell its rows apart with --key."
+        )
 
 
 class Told:
