@@ -86,7 +86,7 @@ def test_help_and_doctor(installed: Path, tmp_path: Path, model_cache: Path) -> 
 
 
 WANTED = {
-    "likewise.client.": ("httpx",),
+    "likewise.client.": ("httpcore", "httpx"),
     "likewise.sql.duckdb": ("duckdb", "pyarrow"),
     "likewise.sources.duckdb": ("duckdb", "pyarrow"),
     "likewise.stores.duckdb": ("duckdb", "pyarrow"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from likewise.base.spec import BindingSpec
 from likewise.runtime import service
@@ -112,6 +112,8 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(site.url)
+    # The box takes the focus a moment after the page is there; a key that comes before is lost.
+    expect(page.locator("#q")).to_be_focused()
     yield page
     context.close()
     assert complaints == []
