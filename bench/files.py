@@ -47,6 +47,7 @@ def main() -> None:
             Space("none", "00", "mean", 8, False, chunker="none"),
         )
         with databases.ends(record) as (source, table):
+            # What was changed a moment ago is read again until it isn't new any more.
             time.sleep(SETTLED_S)
             cold, noted = timed(scan, source, table)
             require(noted, given.files)

@@ -87,6 +87,7 @@ while not last or made < last + changes:
     if not last and filled.is_set():
         last, began_last = made, time.monotonic()
     due = began + made / rate
+    # The rate is what is asked for: each change has its moment.
     time.sleep(max(0.0, due - time.monotonic()))
     key = change()
     at = time.monotonic()
@@ -224,7 +225,7 @@ def _filled(db: Any, rows: int, began: float) -> float:
             print(f"{now - began:.0f} s: {stored:,} rows stored", flush=True)
         if now - began > PATIENCE_S:
             raise SystemExit(f"the table wasn't filled after {PATIENCE_S} s")
-        time.sleep(0.5)
+        time.sleep(0.5)  # only looks how far the workers are
 
 
 def _lags(
@@ -253,7 +254,7 @@ def _lags(
         version = found[-1][0] if found else version
         if now > until:
             raise SystemExit("not every change was seen")
-        time.sleep(LOOK_S)
+        time.sleep(LOOK_S)  # far less than the lags that are measured
     return [seen[key] - at for key, at in lines[:changes]], lines[changes]
 
 
@@ -266,7 +267,7 @@ def _quiet(db: Any) -> None:
     while db.execute(sql).fetchone()[0]:
         if time.monotonic() > until:
             raise SystemExit("the log isn't empty")
-        time.sleep(0.1)
+        time.sleep(0.1)  # the workers are given time, up to `until`
 
 
 if __name__ == "__main__":

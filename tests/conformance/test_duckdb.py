@@ -164,16 +164,12 @@ def test_views_queries_and_schemas(path: Path) -> None:
         "CREATE VIEW shown AS SELECT * FROM sales.docs WHERE id < 10",
     )
     assert bind(path, table="SALES.Docs").spec.table == "sales.docs"
-    for name, what in {
+    bound: dict[str, dict[str, Any]] = {
         "seen": {"table": "shown", "key": ("ID",)},
-        "asked": {"query": "SELECT * FROM sales.docs -- all", "key": ("id",)},
-    }.items():
-        spec = BindingSpec(
-            name,
-            f"duckdb:{path}",
-            text="{title}|{body}",
-            **({"table": ""} | what),  # type: ignore[arg-type]  # strings and tuples as they come
-        )
+        "asked": {"table": "", "query": "SELECT * FROM sales.docs -- all", "key": ("id",)},
+    }
+    for name, what in bound.items():
+        spec = BindingSpec(name, f"duckdb:{path}", text="{title}|{body}", **what)
         record = databases.create(spec, SPACE)
         drain(record)
         rows = run(path, f"SELECT id, chunk, text, fresh FROM likewise.{name} ORDER BY ALL")
@@ -602,3 +598,12 @@ def test_names_of_users_in_errors_are_names(path: Path) -> None:
     with pytest.raises(SchemaDrift, match="corrupt_docs"), closing(Database(path)) as database:
         with database.read() as db:
             db.execute("SELECT * FROM corrupt_docs")
+
+
+def test_a_table_is_read_in_pages(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(path, DOCS, "INSERT INTO docs SELECT n, 't' || n, 'b', 0 FROM range(7) r(n)")
+    record = bind(path)
+    monkeypatch.setattr("likewise.sources.duckdb._PAGE", 3)
+    with databases.ends(record) as (source, _):
+        rows = {row.key: row.text for row in source.snapshot()}
+    assert rows == {(n,): f"t{n}|b" for n in range(7)}

@@ -18,7 +18,7 @@ from likewise.binding.worker import Options, Worker
 from likewise.client.names import connected
 from likewise.server import databases
 from tests.binding_kit import DOCS, App, fake_vector, running
-from tests.remote_kit import Asked, Reply, Scripted, keys, right, scripted
+from tests.remote_kit import Answering, Asked, Reply, Scripted, keys, right, scripted
 from tests.support import wait_until
 
 ROWS = 40
@@ -93,7 +93,7 @@ def bound(tmp_path: Path, server: Scripted) -> Iterator[Remote]:
     app.close()
 
 
-def after(count: int, then: Reply) -> tuple[threading.Event, object]:
+def after(count: int, then: Reply) -> tuple[threading.Event, Answering]:
     """Answers rightly so many times, then `then`, until the event is set."""
     mended = threading.Event()
     lock = threading.Lock()
@@ -129,7 +129,8 @@ def test_in_the_midst_of_a_backfill(
     """It is said, nothing is parked, and the worker goes on once it is mended."""
     monkeypatch.setattr("likewise.client.pace.FIRST_DELAY_S", 0.001)
     monkeypatch.setattr("likewise.client.endpoint.PATIENCE_S", {"bulk": 0.05, "interactive": 0.05})
-    mended, server.otherwise = after(3, NOT_OF_A_TEXT[what])  # type: ignore[assignment] # a closure
+    mended, answering = after(3, NOT_OF_A_TEXT[what])
+    server.otherwise = answering
     bound.fill()
     with running(bound.worker):
         wait_until(lambda: status(bound.source, bound.table).error, what="the error to be shown")

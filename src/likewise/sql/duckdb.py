@@ -1,4 +1,4 @@
-"""How a DuckDB file is opened for as long as it is needed, and how its errors become ours.
+"""How a DuckDB file is opened for as long as it is needed, and what can be known without that.
 
 DuckDB lets one process at a time open a file for writing, and nobody waits for it: others are
 refused (https://duckdb.org/docs/current/connect/concurrency). So the file is open here only while

@@ -1,4 +1,4 @@
-"""What DuckDB's errors become; and that duckdb is there at all."""
+"""What DuckDB's errors become; and that what speaks to it is there at all."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from likewise.base.errors import (
 
 try:
     import duckdb as duckdb
+    import pyarrow as pyarrow
 except ImportError as missing:
     raise MissingExtra(
         "duckdb: needs the packages duckdb and pyarrow; install them with: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,21 +23,18 @@ def listed(names: Iterable[str]) -> str:
     return ", ".join(quote(name) for name in names)
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The tables of one generation of a binding: `likewise_<name>_<suffix>`.
+class TableNames(abc.ABC):
+    """What the tables of one generation of a binding are called: all stores use these suffixes."""
 
-    No suffix holds a `_`; from the second generation on it begins with `g<number>`.
-    """
+    __slots__ = ()
 
-    name: str
-    key: tuple[str, ...]
-    """Key columns of the user's table."""
-    generation: int = 1
+    @abc.abstractmethod
+    def of(self, suffix: str) -> str:
+        """The object of this generation with that suffix."""
 
     @property
     def log(self) -> str:
-        """Changes that wait: written by triggers, answered by the worker."""
+        """Changes that wait."""
         return self.of("log")
 
     @property
@@ -46,7 +44,7 @@ class Layout:
 
     @property
     def chunk(self) -> str:
-        """One line a passage: offsets and vector."""
+        """One line a passage: offsets, text and vector."""
         return self.of("chunk")
 
     @property
@@ -58,6 +56,19 @@ class Layout:
     def seen(self) -> str:
         """What is remembered of a source that keeps no log."""
         return self.of("seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout(TableNames):
+    """The tables of one generation of a binding: `likewise_<name>_<suffix>`.
+
+    No suffix holds a `_`; from the second generation on it begins with `g<number>`.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    """Key columns of the user's table."""
+    generation: int = 1
 
     @property
     def outbox(self) -> str:

@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.base.errors import MissingExtra
-
-try:
-    import pyarrow as pa
-except ImportError as missing:
-    raise MissingExtra(
-        "duckdb: needs the packages duckdb and pyarrow; install them with: "
-        "pip install 'likewise[duckdb]'"
-    ) from missing
+from likewise.sql.duckdb_errors import pyarrow as pa
 
 if TYPE_CHECKING:
     import duckdb

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import BindingError
 from likewise.sql.duckdb import value
-from likewise.sql.names import quote
+from likewise.sql.names import TableNames, quote
+from likewise.stores.steps import steps_left
 
 if TYPE_CHECKING:
     import duckdb
@@ -59,20 +59,14 @@ def migrate(db: duckdb.DuckDBPyConnection) -> None:
     Raises:
         BindingError: a newer Likewise made the file.
     """
-    version = version_of(db)
-    if version > len(STEPS):
-        raise BindingError(
-            f"the file's Likewise tables are of schema {version}; this Likewise knows up to "
-            f"{len(STEPS)}. Install a newer version."
-        )
-    for number, step in enumerate(STEPS[version:], start=version + 1):
+    for number, step in steps_left(STEPS, version_of(db), "the file's"):
         step(db)
         db.execute(f"DELETE FROM {META} WHERE name = 'schema'")
         db.execute(f"INSERT INTO {META} VALUES ('schema', ?)", [str(number)])
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(TableNames):
     """The tables of one generation of a binding: `likewise."<name>.<suffix>"`.
 
     No binding's name has a dot in it, and a view has the binding's name.
@@ -98,31 +92,6 @@ class Tables:
         """The object with that suffix, qualified."""
         mark = "" if self.generation == 1 else f"g{self.generation}"
         return f"{SCHEMA}.{quote(f'{self.name}.{mark}{suffix}')}"
-
-    @property
-    def log(self) -> str:
-        """Changes that wait."""
-        return self.of("log")
-
-    @property
-    def row(self) -> str:
-        """One line a source row: which text its vectors are of."""
-        return self.of("row")
-
-    @property
-    def chunk(self) -> str:
-        """One line a passage: offsets, text and vector."""
-        return self.of("chunk")
-
-    @property
-    def feed(self) -> str:
-        """What was published, for indexes that follow."""
-        return self.of("feed")
-
-    @property
-    def seen(self) -> str:
-        """What is remembered of a source that keeps no log."""
-        return self.of("seen")
 
     @property
     def view(self) -> str:

@@ -6,8 +6,8 @@ import json
 import secrets
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import BindingError
 from likewise.sql.names import BINDING, META, Layout
+from likewise.stores.steps import steps_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,12 +91,6 @@ def migrate(db: apsw.Connection) -> None:
     Raises:
         BindingError: a newer Likewise made the file.
     """
-    version = version_of(db)
-    if version > len(STEPS):
-        raise BindingError(
-            f"the file's Likewise tables are of schema {version}; this Likewise knows up to "
-            f"{len(STEPS)}. Install a newer version."
-        )
-    for number, step in enumerate(STEPS[version:], start=version + 1):
+    for number, step in steps_left(STEPS, version_of(db), "the file's"):
         step(db)
         db.execute(f"INSERT OR REPLACE INTO {META} VALUES ('schema', ?)", (str(number),))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import BindingError
+from likewise.sql.names import TableNames
 from likewise.sql.postgres import SCHEMA, ours, quoted
 from likewise.sql.postgres_keys import ARRAYS
+from likewise.stores.steps import steps_left
 
 if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord
@@ -62,13 +63,7 @@ def migrate(db: Connection) -> None:
     """
     # Two that begin at once would take the same step.
     db.execute("SELECT pg_advisory_xact_lock(hashtext('likewise.schema'))")
-    version = version_of(db)
-    if version > len(STEPS):
-        raise BindingError(
-            f"the database's Likewise tables are of schema {version}; this Likewise knows up to "
-            f"{len(STEPS)}. Install a newer version."
-        )
-    for number, step in enumerate(STEPS[version:], start=version + 1):
+    for number, step in steps_left(STEPS, version_of(db), "the database's"):
         step(db)
         db.execute(
             f"INSERT INTO {META} VALUES ('schema', %s) ON CONFLICT (name) DO UPDATE SET value ="
@@ -78,7 +73,7 @@ def migrate(db: Connection) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
+class Tables(TableNames):
     """The tables of one generation of a binding."""
 
     name: str
@@ -99,31 +94,6 @@ class Tables:
         """The object with that suffix, qualified."""
         mark = "" if self.generation == 1 else f"g{self.generation}"
         return ours(f"{self.name}_{mark}{suffix}")
-
-    @property
-    def log(self) -> str:
-        """Changes that wait, and who has claimed them."""
-        return self.of("log")
-
-    @property
-    def row(self) -> str:
-        """One line a source row: which text its vectors are of."""
-        return self.of("row")
-
-    @property
-    def chunk(self) -> str:
-        """One line a passage: offsets, text and vector."""
-        return self.of("chunk")
-
-    @property
-    def feed(self) -> str:
-        """What was published, for indexes that follow."""
-        return self.of("feed")
-
-    @property
-    def seen(self) -> str:
-        """What is remembered of a source that keeps no log."""
-        return self.of("seen")
 
     @property
     def tickets(self) -> str:

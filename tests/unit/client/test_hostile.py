@@ -18,7 +18,7 @@ from likewise.client.pace import retry_after_s
 from likewise.server import databases
 from likewise.server.bindings import LiveBinding
 from tests.binding_kit import DOCS, App
-from tests.remote_kit import Reply, right, scripted
+from tests.remote_kit import Asked, Reply, right, scripted
 from tests.support import wait_until
 
 SECRET = "sk-verysecret"
@@ -111,8 +111,8 @@ def test_an_address_that_leads_to_another_model_is_not_kept(rows: str) -> None:
         server.otherwise = another.otherwise = right
         likewise.bind(rows, "docs", text=spec.text, model=server.address, chunk=spec.chunk).close()
 
-        def other(asked: object) -> Reply:
-            reply = right(asked)  # type: ignore[arg-type]  # as it came
+        def other(asked: Asked) -> Reply:
+            reply = right(asked)
             for each in reply.body["data"]:
                 each["embedding"] = (-np.asarray(each["embedding"])[::-1] - 3).tolist()
             return reply
@@ -144,3 +144,16 @@ def test_a_model_that_is_used_is_not_released_when_its_address_moves(rows: str) 
             live.stop()
             model.close()
     assert released == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("HTTPS_PROXY", "socks5://user:sk-verysecret@h:1"), ("SSL_CERT_FILE", "/no/such/file")],
+)
+def test_an_environment_that_makes_no_connection(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError, match=variable) as refused:
+        likewise.connect("openai:m@https://127.0.0.1:1/v1")
+    assert SECRET not in str(refused.value)

@@ -221,7 +221,7 @@ class FakeModel(Base):
         vectors: Vectors = self.submit(texts, **options).result().vectors
         return vectors
 
-    def splitter(self, chunk: str = "") -> Splitter:  # type: ignore[override]
+    def splitter(self, chunk: str = "") -> Splitter:  # type: ignore[override]  # any function that cuts
         return lambda texts: [(Chunk(0, 0, len(text)),) if text else () for text in texts]
 
     def info(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import apsw
@@ -11,6 +12,7 @@ from starlette.testclient import TestClient
 from likewise.base.errors import SpaceMismatch
 from likewise.base.spec import BindingSpec
 from likewise.runtime.service import Service
+from likewise.server import search
 from likewise.server.app import build
 from likewise.server.bindings import LiveBinding
 from tests.binding_kit import create_binding, drop_binding, get_binding
@@ -183,3 +185,18 @@ def test_vectors_of_another_model_are_refused(make: Make, database: Path) -> Non
 
     with pytest.raises(SpaceMismatch, match="weights: '00' there, '11' here"):
         LiveBinding(get_binding(database, "notes"), lambda name: cast("Service", Other()))
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_searches_that_may_stand_still_have_threads_of_their_own(
+    make: Make, monkeypatch: pytest.MonkeyPatch, remote: bool
+) -> None:
+    monkeypatch.setattr(search, "is_remote", lambda model: remote)
+    monkeypatch.setattr(search, "CapacityLimiter", lambda most: SimpleNamespace(available_tokens=0))
+    client = client_of(make())
+    for freshness in ("any", "wait"):
+        answer = client.post("/search", json={"q": "a", "freshness": freshness})
+        is_taken = remote or freshness == "wait"
+        assert answer.status_code == (503 if is_taken else 200), answer.text
+        if is_taken:
+            assert answer.json()["error"]["code"] == "overloaded"
