@@ -227,11 +227,11 @@ def _live(
 
 def all_stop(live: Sequence[LiveBinding], models: Catalogued) -> None:
     """All at once: none waits for an endpoint, or for another binding's batch."""
-    for each in live:
-        each.begin_stop()
-    models.hush()
-    for each in reversed(live):
-        each.stop()
+    with contextlib.ExitStack() as stops:
+        for each in live:
+            stops.callback(each.stop)
+            each.begin_stop()
+        models.hush()
 
 
 def _stored(addresses: Sequence[str]) -> list[BindingRecord]:
