@@ -15,6 +15,9 @@ from typing import Any, Protocol
 import apsw
 import duckdb
 import psycopg
+from psycopg.pq import TransactionStatus
+
+IN_THE_WAY = psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure
 
 
 class Application(Protocol):
@@ -121,29 +124,44 @@ class PostgresApplication:
             self.db.execute("SELECT pg_advisory_xact_lock(1)")
             self.db.execute(self.TABLE)
 
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Again when another's statement got in its way, as applications have to.
+
+        Two that change rows in different orders lock each other out, and a row that moves to
+        another partition fails whoever waits for it (SQLSTATE 40P01 and 40001).
+        """
+        while True:
+            try:
+                self.db.execute(sql, values or None)
+            except IN_THE_WAY:
+                if self.db.info.transaction_status != TransactionStatus.IDLE:
+                    raise
+            else:
+                return
+
     def write(self, rows: Mapping[int, str]) -> None:
-        self.db.execute(
+        self.run(
             "INSERT INTO docs (id, body) SELECT * FROM unnest(%s::int[], %s::text[])"
             " ORDER BY 1 ON CONFLICT (id) DO UPDATE SET body = excluded.body",
             (list(rows), list(rows.values())),
         )
 
     def remove(self, *keys: int) -> None:
-        self.db.execute("DELETE FROM docs WHERE id = ANY(%s)", (sorted(keys),))
+        self.run("DELETE FROM docs WHERE id = ANY(%s)", (sorted(keys),))
 
     def move(self, key: int, to: int) -> None:
         with suppress(psycopg.errors.UniqueViolation):
-            self.db.execute("UPDATE docs SET id = %s WHERE id = %s", (to, key))
+            self.run("UPDATE docs SET id = %s WHERE id = %s", (to, key))
 
     def touch(self) -> None:
-        self.db.execute("UPDATE docs SET other = other + 1")
+        self.run("UPDATE docs SET other = other + 1")
 
     def undo(self, rows: Mapping[int, str]) -> None:
-        with suppress(psycopg.errors.DeadlockDetected), self.db.transaction(force_rollback=True):
+        with suppress(*IN_THE_WAY), self.db.transaction(force_rollback=True):
             self.write(rows)
 
     def clear(self) -> None:
-        self.db.execute("TRUNCATE docs")
+        self.run("TRUNCATE docs")
 
     def bypass(self, rows: Mapping[int, str], removed: int) -> None:
         """As a restore with --disable-triggers does, by one who then forgets to enable them."""
@@ -172,7 +190,7 @@ class PartitionedApplication(PostgresApplication):
         low = {number: text for number, text in rows.items() if number < 30}
         if low and len(low) == len(rows):
             # Straight into the partition.
-            self.db.execute(
+            self.run(
                 "INSERT INTO docs_low (id, body) SELECT * FROM unnest(%s::int[], %s::text[])"
                 " ORDER BY 1 ON CONFLICT (id) DO UPDATE SET body = excluded.body",
                 (list(low), list(low.values())),
