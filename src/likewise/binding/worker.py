@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import BindingNotFound, LeaseLost, LikewiseError, SpaceMismatch
 from likewise.base.log import fields, logger
+from likewise.binding.batches import BatchRows
 from likewise.binding.embedding import Embedding
 from likewise.binding.intake import Intake, require_meant
 from likewise.binding.ledger import LEASE_SECONDS, Ledger
@@ -24,7 +25,7 @@ from likewise.binding.upkeep import Upkeep
 if TYPE_CHECKING:
     from likewise.base.bound import BoundSource, BoundTable
     from likewise.base.protocols import Embedder, Splitter
-    from likewise.base.types import Action
+    from likewise.base.types import Action, Row
 
 _TELL_SECONDS = 0.2
 _log = logger("binding.worker")
@@ -36,7 +37,10 @@ class Options:
 
     batch_rows: int = 128
     """Log entries claimed at a time; stopping waits for the batch at hand."""
-    batch_chunks: int = 128
+    most_rows: int = 512
+    """So many where the model needs less than `batch_seconds` for them."""
+    batch_seconds: float = 1.5
+    batch_chunks: int = 512
     """Passages embedded in one call."""
     commit_rows: int = 256
     """Rows published in one transaction: an application waits for no more than that."""
@@ -114,6 +118,9 @@ class Worker:
             at=at,
             idle_seconds=self.options.idle_seconds,
             clock=clock,
+        )
+        self._batch = BatchRows(
+            self.options.batch_rows, self.options.most_rows, seconds=self.options.batch_seconds
         )
         self._pool = ThreadPoolExecutor(self.options.threads, f"likewise-bind-{table.name}")
         self._flying: deque[_Batch] = deque()
@@ -250,12 +257,13 @@ class Worker:
     def _fill(self) -> None:
         """Keep `depth` batches between claim and publication."""
         while len(self._flying) < self.options.depth:
-            changes = self._table.claim(self._after, limit=self.options.batch_rows)
+            limit = self._batch.rows
+            changes = self._table.claim(self._after, limit=limit)
             self._at("claimed")
             if changes:
                 self._after = changes[-1].seq
                 self._flying.append(self._begin(newest(changes)))
-                if len(changes) < self.options.batch_rows:
+                if len(changes) < limit:
                     # The log never runs dry under an application that doesn't rest, and the
                     # comparison that fills a new binding mustn't wait for that.
                     self._compare()
@@ -272,9 +280,15 @@ class Worker:
         rows = self.intake.read(keys)
         self._at("read")
         planned = plan(seqs, rows, stored)
-        future = self._pool.submit(self._embedding.actions, planned.embed)
+        future = self._pool.submit(self._embedded, planned.embed)
         self._at("planned")
         return _Batch(planned.ready, future)
+
+    def _embedded(self, rows: Sequence[tuple[Row, int]]) -> list[Action]:
+        began = self._clock()
+        actions = self._embedding.actions(rows)
+        self._batch.took(len(rows), self._clock() - began)
+        return actions
 
     def _publish(self, batch: _Batch) -> int:
         """Publish a batch in small transactions, in each of which the fence decides."""

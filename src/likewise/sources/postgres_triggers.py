@@ -22,12 +22,21 @@ if TYPE_CHECKING:
 PIECE = 50_000
 """Keys in one row of the outbox."""
 _PASSES = 10
-"""Rows of the outbox that an INSERT or DELETE fills by going over its rows once for each."""
+"""How often an INSERT or DELETE goes over its rows before it numbers them instead."""
+_SHORT, _LONG = 20, 4
+"""Rows of the outbox that one pass fills. All its keys are one array before that, of which Postgres
+allows 1 GB, and some keys are as long as an index takes: 2,700 bytes."""
 _WROTE = "likewise_wrote := likewise_wrote OR FOUND;"
 _COMPARED_AS_THEY_ARE = frozenset(
     (
         *("smallint", "integer", "bigint", "text", "character varying", "bytea", "boolean", "date"),
         *("uuid", "timestamp with time zone", "timestamp without time zone"),
+    )
+)
+_OF_FEW_BYTES = frozenset(
+    (
+        *("smallint", "integer", "bigint", "boolean", "date", "uuid"),
+        *("timestamp with time zone", "timestamp without time zone"),
     )
 )
 _SAME_TEXT_ANYWHERE = frozenset(("uuid", "numeric", "bpchar", "boolean", "json", "jsonb", "name"))
@@ -156,6 +165,7 @@ def _by_statement(names: Names, reading: Reading, end: str) -> str:
     changed = f"SELECT {', '.join(keys)} FROM ({new} EXCEPT ALL {old}) x"
     left = f"SELECT {shown} FROM o t EXCEPT SELECT {shown} FROM n t"
     inserted, deleted = (f"SELECT {shown} FROM {side} t" for side in "no")
+    pieces = _SHORT if all(column.type in _OF_FEW_BYTES for column in reading.key) else _LONG
 
     def probe(side: str) -> str:
         """What fails where `_put` would; it is only planned, as WHERE leaves nothing to run."""
@@ -170,8 +180,8 @@ def _by_statement(names: Names, reading: Reading, end: str) -> str:
         "DECLARE likewise_wrote boolean := false; likewise_at int := 0; likewise_count int; BEGIN"
         f" IF TG_OP = 'TRUNCATE' THEN {_all(names)} {end} END IF;"
         f"{_guarded(names, probes, end)}"
-        f" IF TG_OP = 'INSERT' THEN {_put_all(names, keys, 'upsert', inserted)}"
-        f" ELSIF TG_OP = 'DELETE' THEN {_put_all(names, keys, 'delete', deleted)}"
+        f" IF TG_OP = 'INSERT' THEN {_put_all(names, keys, 'upsert', inserted, pieces)}"
+        f" ELSIF TG_OP = 'DELETE' THEN {_put_all(names, keys, 'delete', deleted, pieces)}"
         f" ELSE {_put(names, keys, 'delete', left)} {_put(names, keys, 'upsert', changed)} END IF;"
         f" {end} END"
     )
@@ -185,23 +195,27 @@ def _put(names: Names, keys: Sequence[str], op: str, rows: str) -> str:
     )
 
 
-def _put_all(names: Names, keys: Sequence[str], op: str, rows: str) -> str:
-    """As `_put`, but the first pieces by a pass over `rows` each: numbering them costs more.
+def _put_all(names: Names, keys: Sequence[str], op: str, rows: str, pieces: int) -> str:
+    """As `_put`, but by passes over `rows` that fill `pieces` rows each: numbering costs more.
 
     Passes grow longer, so numbering takes over. The first pass has no variable in it, because a
     statement with one may be planned anew each time.
     """
 
     def one(offset: str) -> str:
+        gathered = ", ".join(f"array_agg({key}) AS {key}" for key in keys)
+        cut = ", ".join(f"c.{key}[c.likewise_from : c.likewise_from + {PIECE - 1}]" for key in keys)
         return (
-            f"{_piece(names, keys, op)} ({rows} {offset}LIMIT {PIECE}) p HAVING count(*) > 0"
-            f" RETURNING cardinality({keys[0]}) INTO likewise_count; {_WROTE}"
+            f"INSERT INTO {names.outbox} (op, {', '.join(keys)}) SELECT '{op}', {cut} FROM (SELECT"
+            f" a.*, generate_series(1, cardinality(a.{keys[0]}), {PIECE}) AS likewise_from FROM"
+            f" (SELECT {gathered} FROM ({rows} {offset}LIMIT {pieces * PIECE}) s) a) c;"
+            f" {_WROTE} GET DIAGNOSTICS likewise_count = ROW_COUNT;"
         )
 
-    rest = _put(names, keys, op, f"{rows} OFFSET {_PASSES * PIECE}")
+    rest = _put(names, keys, op, f"{rows} OFFSET {_PASSES * pieces * PIECE}")
     return (
-        f"{one('')} WHILE likewise_count = {PIECE} LOOP likewise_at := likewise_at + {PIECE};"
-        f" IF likewise_at = {_PASSES * PIECE} THEN {rest} EXIT; END IF;"
+        f"{one('')} WHILE likewise_count = {pieces} LOOP likewise_at := likewise_at +"
+        f" {pieces * PIECE}; IF likewise_at = {_PASSES * pieces * PIECE} THEN {rest} EXIT; END IF;"
         f" {one('OFFSET likewise_at ')} END LOOP;"
     )
 

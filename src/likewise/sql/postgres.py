@@ -21,6 +21,7 @@ from likewise.base.errors import (
     SchemaDrift,
 )
 from likewise.base.spec import without_password
+from likewise.sql import pgvector
 
 if TYPE_CHECKING:
     import psycopg
@@ -146,6 +147,7 @@ def connect(address: str) -> Connection:
             # A transaction-pooling proxy in between doesn't keep prepared statements.
             prepare_threshold=None,
         )
+        pgvector.register(made)
         try:
             _require_server(made, address)
             made.execute(_SETTINGS)

@@ -10,15 +10,15 @@ import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
+import numpy as np
 
 from likewise.base.errors import BindingNotFound, SpaceMismatch
 from likewise.base.types import Action, Applied, Delete, Keep, Key, Park, Put
+from likewise.sql.pgvector import VectorArray
 from likewise.sql.postgres_keys import arrays, given, key_from
 from likewise.stores.postgres_schema import BINDING
 
 if TYPE_CHECKING:
-    from likewise.base.types import Vectors
     from likewise.sql.postgres import Connection
     from likewise.stores.postgres_queue import PostgresQueue
 
@@ -170,10 +170,10 @@ class Publisher:
         if not keys:
             return
         chunks = [chunk for put in puts for chunk in put.chunks]
-        more = ("int[]", "int[]", "int[]", "text[]", "bytea[]", "text[]")
+        more = ("int[]", "int[]", "int[]", "text[]", "bytea[]", "vector[]")
         self._db.execute(
             f'INSERT INTO {self._tables.chunk} ({self._tables.key_list()}, chunk, "start", "end",'
-            f" text, hash, vector) SELECT {self._own_keys}, m1, m2, m3, m4, m5, m6::vector FROM"
+            f" text, hash, vector) SELECT {self._own_keys}, m1, m2, m3, m4, m5, m6 FROM"
             f" {given(self._kinds, *more)}",
             (
                 *arrays(keys, self._kinds),
@@ -182,7 +182,7 @@ class Publisher:
                 [chunk.end for chunk in chunks],
                 [_storable(text) for put in puts for text in put.texts],
                 [digest for put in puts for digest in put.hashes],
-                [written for put in puts for written in as_texts(put.vectors)],
+                VectorArray(np.concatenate([put.vectors for put in puts]), self._db),
             ),
         )
 
@@ -215,11 +215,6 @@ class Publisher:
         )
         if top // 1000 != (first - 1) // 1000:
             self._db.execute(f"DELETE FROM {tables.feed} WHERE version <= %s", (top - FEED_KEPT,))
-
-
-def as_texts(vectors: Vectors) -> list[str]:
-    """Vectors as pgvector writes them; float32 comes back as it was."""
-    return [orjson.dumps(v, option=orjson.OPT_SERIALIZE_NUMPY).decode() for v in vectors]
 
 
 def _storable(text: str) -> str:
