@@ -58,7 +58,8 @@ worker = Worker(
     # Not a wait: a model takes time, and that is when kills should hit.
     Fake(before=lambda texts: time.sleep(ARGS.get("slow", 0))),
     bars,
-    options=Options(batch_rows=ARGS.get("batch", 16), batch_chunks=16, commit_rows=7,
+    options=Options(batch_rows=ARGS.get("batch", 16), most_rows=ARGS.get("batch", 16),
+                    batch_chunks=16, commit_rows=7,
                     reconcile_seconds=None, lease_seconds=ARGS.get("lease", 30),
                     idle_seconds=0.05),
     at=at,

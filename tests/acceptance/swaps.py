@@ -18,7 +18,9 @@ from tests.acceptance.models import MODELS, Telling, models
 from tests.acceptance.rigs import NAME, Rig
 from tests.binding_kit import bars
 
-OPTIONS = Options(batch_rows=16, batch_chunks=16, reconcile_seconds=None, idle_seconds=0.05)
+OPTIONS = Options(
+    batch_rows=16, most_rows=16, batch_chunks=16, reconcile_seconds=None, idle_seconds=0.05
+)
 NEW = "telling/1"
 PREFIX = "new: "
 """The second generation has another text too, so that a row tells which source read it."""

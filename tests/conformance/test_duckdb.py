@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -302,6 +303,13 @@ def test_a_file_that_another_process_has(
         assert not thread.is_alive()
 
 
+def set_back(path: Path, seconds: float) -> None:
+    """Let the file, and its log if there is one, have been changed that long ago."""
+    for each in (path, Path(f"{path}.wal")):
+        if each.exists():
+            os.utime(each, (time.time() - seconds,) * 2)
+
+
 def test_the_file_is_free_while_nothing_happens(path: Path, holder: Callable[..., Any]) -> None:
     """A worker that waits and an index that follows look at the file's times and sizes only."""
     run(path, DOCS, "INSERT INTO docs VALUES (1, 'a', 'b', 0)")
@@ -317,8 +325,9 @@ def test_the_file_is_free_while_nothing_happens(path: Path, holder: Callable[...
             assert len(all_.generations("docs")) == 1
             assert table.counts().stored == source.count() == 1
 
-        while vars(source)["_database"].stamp() is None or vars(worker.intake)["_scanned"] is None:
+        while vars(worker.intake)["_scanned"] is None:
             look()
+        set_back(path, 10)
         while source.stamp() != vars(worker.intake)["_scanned"]:
             look()
         look()
@@ -444,14 +453,58 @@ def test_a_memo_holds_until_somebody_commits(path: Path) -> None:
             assert found is not None
             return int(found[0])
 
-        while database.stamp() is None:
-            assert memo.get("rows", ask) == 0
+        assert memo.get("rows", ask) == 0 and asked == 1
+        set_back(path, 10)
         memo.get("rows", ask)
         before = asked
         assert [memo.get("rows", ask) for _ in range(5)] == [0] * 5 and asked == before
         run(path, "INSERT INTO docs VALUES (1, 'a', 'b', 0)")
         assert memo.get("rows", ask) == 1
         assert asked == before + 1
+
+
+def test_a_stamp_differs_once_more_when_a_commit_can_be_seen(path: Path) -> None:
+    """The log is on the disk before: who looks in between must look again."""
+    run(path, DOCS)
+    with closing(Database(path)) as database:
+        set_back(path, 10)
+        before = database.stamp()
+        assert before is not None and database.stamp() == before
+        with database.write():
+            pass  # writes nothing: the file is as it was
+        after = database.stamp()
+        assert after is not None and after != before
+        with pytest.raises(ZeroDivisionError), database.write():
+            raise ZeroDivisionError
+        assert database.stamp() not in (None, before, after)
+
+
+def test_a_stamp_of_a_file_changed_a_moment_ago_isnt_kept_for_long(path: Path) -> None:
+    """Another connection of the application's own, whose log takes long to reach the disk."""
+    run(path, DOCS)
+    with closing(Database(path)) as database:
+        now = time.time()
+        os.utime(path, (now, now))
+        seen = []
+        with pytest.MonkeyPatch.context() as patched:
+            for age in (0.05, 0.2, 0.4, 0.6, 1.9, 2.1, 3600.0):
+                patched.setattr("likewise.sql.duckdb.wall", lambda age=age: now + age)
+                seen.append(database.stamp())
+    assert seen[0] is None and None not in seen[1:]
+    assert seen[1] == seen[2] != seen[3] == seen[4] != seen[5] == seen[6]
+
+
+@pytest.mark.parametrize("suffix", [".wal", ".wal.checkpoint"])
+def test_a_stamp_sees_every_file_that_commits_go_to(path: Path, suffix: str) -> None:
+    run(path, DOCS)
+    with closing(Database(path)) as database:
+        set_back(path, 10)
+        before = database.stamp()
+        log = Path(f"{path}{suffix}")
+        log.touch()
+        set_back(log, 5)
+        assert database.stamp() not in (None, before)
+        log.unlink()
 
 
 @pytest.mark.parametrize("way", ["link", "folder", "dots"])

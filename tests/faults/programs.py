@@ -123,7 +123,8 @@ worker = Worker(
     *open_ends(record("sqlite:" + ARGS["path"], "docs")),
     Fake(before=lambda texts: time.sleep(ARGS.get("slow", 0))),
     bars,
-    options=Options(batch_rows=ARGS.get("batch", 16), batch_chunks=16, commit_rows=7,
+    options=Options(batch_rows=ARGS.get("batch", 16), most_rows=ARGS.get("batch", 16),
+                    batch_chunks=16, commit_rows=7,
                     reconcile_seconds=None, lease_seconds=ARGS.get("lease", 30)),
     at=at,
 )

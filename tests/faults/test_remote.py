@@ -47,7 +47,11 @@ class Remote:
             self.model,
             self.model.splitter(CHUNK),
             options=Options(
-                reconcile_seconds=None, batch_rows=8, first_delay=0.01, longest_delay=0.05
+                reconcile_seconds=None,
+                batch_rows=8,
+                most_rows=8,
+                first_delay=0.01,
+                longest_delay=0.05,
             ),
         )
 

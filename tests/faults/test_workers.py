@@ -215,7 +215,7 @@ def test_an_application_that_never_rests_does_not_keep_a_table_from_being_filled
                 if step == "planned":
                     app("UPDATE docs SET body = body || 'x' WHERE id = 2")
 
-            options = Options(batch_rows=10, reconcile_seconds=None)
+            options = Options(batch_rows=10, most_rows=10, reconcile_seconds=None)
             worker = Worker(bound.source, bound.table, Fake(), bars, options=options, at=at)
             for _ in range(40):
                 worker.step()

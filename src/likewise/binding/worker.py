@@ -233,6 +233,7 @@ class Worker:
                     break
                 if not self._has_work() and not self.intake.is_behind():
                     break
+                self.intake.hurry()
                 stop.wait(self.options.poll_seconds)
         self._note(None)
         self._ledger.release()

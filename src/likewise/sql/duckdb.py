@@ -31,9 +31,13 @@ _DRAIN_SECONDS = 0.2
 _AGAIN_SECONDS = 0.01
 _RACY_SECONDS = 0.1
 """A file changed so recently may change again within the same tick of its clock."""
+_UNSURE_SECONDS = 0.5, 2.0
+"""Others see a commit once its log is on the disk, which may take so long after it was written."""
+_FILES = "", ".wal", ".wal.checkpoint"
+"""Where commits go: the last one while a checkpoint is made."""
 
-Stamp = tuple[tuple[int, int, int] | None, tuple[int, int, int] | None]
-"""Of the file and its write-ahead log: inode, size, mtime in ns."""
+Stamp = tuple[object, ...]
+"""Of each file inode, size and mtime in ns; how many commits were ours; and how sure it is."""
 
 
 def make_file(path: Path) -> None:
@@ -54,6 +58,8 @@ class _Instance:
         self.path = path
         self.handles = 0
         self.generation = 0
+        self.commits = 0
+        """Of ours; each is counted once it can be seen."""
         self.writing = threading.Lock()
         """One transaction of ours writes at a time: DuckDB's don't wait, they fail."""
         self._changed = threading.Condition()
@@ -270,25 +276,30 @@ class Database:
             except BaseException:
                 _rollback(db)
                 raise
+            finally:
+                self._instance.commits += 1
 
     def stamp(self) -> Stamp | None:
         """What differs once something was committed; None when that can't be told just now.
 
-        Costs two `stat`s: a commit makes the write-ahead log longer, or empties it into the file.
+        Costs three `stat`s: a commit makes the write-ahead log longer, or empties it into the file.
+        It is there before the commit can be seen: so ours are counted, and for others the stamp
+        differs twice more, some time later.
         """
         newest = 0
         found: list[tuple[int, int, int] | None] = []
-        for path in (self.path, Path(f"{self.path}.wal")):
+        for suffix in _FILES:
             try:
-                of = os.stat(path)
+                of = os.stat(f"{self.path}{suffix}")
             except OSError:
                 found.append(None)
                 continue
             newest = max(newest, of.st_mtime_ns)
             found.append((of.st_ino, of.st_size, of.st_mtime_ns))
-        if found[0] is None or abs(wall() - newest / 1e9) < _RACY_SECONDS:
+        age = wall() - newest / 1e9
+        if found[0] is None or abs(age) < _RACY_SECONDS:
             return None
-        return found[0], found[1]
+        return *found, self._instance.commits, sum(age > each for each in _UNSURE_SECONDS)
 
     def close(self) -> None:
         """This handle is used no more; the last one closes the file."""
