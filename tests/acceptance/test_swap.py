@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -247,6 +248,39 @@ def test_a_worker_of_a_swap_that_was_given_up_publishes_nothing_into_the_next(ri
             towards.level()
     work(built)
     assert_holds(rig, built)
+
+
+def test_no_row_is_missing_where_all_of_them_change_all_the_time(rig: Rig) -> None:
+    """What was written may all be answered without a vector, as there is something newer each time.
+
+    Then nothing waits but what was just written, and searches of the new generation find nothing.
+    """
+    record = begun(rig)
+    writing = rig.another_application()
+    verified, stored, one_at_a_time = 0, [], threading.Lock()
+
+    def before(texts: Sequence[str]) -> None:
+        with one_at_a_time:
+            if verified >= 2:
+                return
+            writing.write({number: f"{number}|{time.monotonic()}" for number in range(1, 41)})
+
+    restless = {**MODELS, NEW: Telling(1, before=before)}
+    built = swapping.begin(record, restless.__getitem__, model=NEW, text=new_text(rig))
+
+    def at(step: str) -> None:
+        nonlocal verified
+        verified += step == "verified"
+        if step == "cutting over":
+            with databases.ends(built) as (_, table):
+                stored.append(len(table.fingerprints()))
+
+    with swapping.towards(built, restless.__getitem__, options=OPTIONS, at=at) as towards:
+        assert towards.run() is not None
+    assert stored == [40]
+    for each in generations(rig):
+        work(each)
+        assert_holds(rig, each)
 
 
 def test_rows_that_would_be_lost_are_said_first(rig: Rig) -> None:

@@ -189,15 +189,16 @@ class Swap:
         while self.level(progress, stop=stop):
             self._at("level")
             audit = verify(self._source, self._table, repair=False)
+            lacking = self._lacking()
             self._at("verified")
-            if self._is_good(audit, stop):
+            if not lacking and self._is_good(audit, stop):
                 if not self._allow_parked:
                     self._require_no_more_parked()
                 self.cut_over("building")
                 return audit
             rounds += 1
             if rounds >= PATIENCE_ROUNDS and self._clock() - began > self._patience_seconds:
-                raise BindingError(self._why_not(audit))
+                raise BindingError(self._why_not(audit, lacking))
             verify(self._source, self._table, repair=True)
         return None
 
@@ -239,6 +240,19 @@ class Swap:
             )
         return True
 
+    def regain(self) -> None:
+        """Work off what a generation has missed, until it has vectors for all that can be found.
+
+        Raises:
+            BindingError: the binding is paused, or rows change faster than they are embedded.
+            LikewiseError: the worker can't go on.
+        """
+        rounds, began = 0, self._clock()
+        while self.level() and (lacking := self._lacking()):
+            rounds += 1
+            if rounds >= PATIENCE_ROUNDS and self._clock() - began > self._patience_seconds:
+                raise BindingError(self._why_lacking(lacking))
+
     def cut_over(self, expected: GenerationState) -> None:
         """See `cut_over`."""
         cut_over(self._bindings, self.record, expected, at=self._at)
@@ -248,6 +262,17 @@ class Swap:
         if audit.pending > most:
             return False
         return audit.is_clean or (self._source.capture == "scan" and self._is_moving(stop))
+
+    def _lacking(self) -> int:
+        """How many rows can be found now, and couldn't any more after the cut-over.
+
+        A change is also answered, without a vector, when there is a newer one of the same row. So
+        all that was written may be published, and a row that changes all the time have nothing.
+        """
+        has = set(self._table.fingerprints())
+        has.update(each.key for each in self._current.parked(None))
+        lacking = [key for key in self._current.fingerprints() if key not in has]
+        return len(self._source.read(lacking)) if lacking else 0
 
     def _is_moving(self, stop: threading.Event) -> bool:
         """Whether what differs is only what somebody has just written.
@@ -260,8 +285,19 @@ class Swap:
             return False
         return not before & differing(self._source, self._table)
 
-    def _why_not(self, audit: Audit) -> str:
+    def _why_lacking(self, lacking: int) -> str:
         name = self.record.spec.name
+        return (
+            f"binding {name}: {lacking:,} rows that can be found now have no vectors in generation "
+            f"{self.record.generation}, as they change faster than they are embedded. The other "
+            "one still answers; try again when less is written"
+        )
+
+    def _why_not(self, audit: Audit, lacking: int) -> str:
+        name = self.record.spec.name
+        if lacking:
+            given_up = f"or give it up with 'likewise bind swap {name} --abort'"
+            return f"{self._why_lacking(lacking)}, {given_up}"
         if audit.is_clean:
             return (
                 f"binding {name}: {audit.pending:,} changes wait in the new generation: it doesn't "

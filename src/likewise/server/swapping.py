@@ -172,7 +172,7 @@ def roll_back(
             generation.cut_over(bindings, record, "previous", at=at)
         return
     with towards(record, models, at=at) as swap:
-        swap.level()
+        swap.regain()
         swap.cut_over("previous")
 
 
