@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.acceptance.rigs import Rig
+from tests.binding_kit import Fake
 
 
 def test_a_column_that_no_template_names_costs_nothing(rig: Rig) -> None:
@@ -28,6 +29,19 @@ def test_equal_rows_are_embedded_once(rig: Rig) -> None:
     assert rig.drain().texts == ["the same"]
     rig.app.write({number: "the same" for number in range(30, 60)})
     assert rig.drain().texts == []
+    rig.assert_right()
+
+
+def test_a_row_that_was_changed_often_is_embedded_once(rig: Rig) -> None:
+    """Its old entries would each be embedded, and thrown away as there is a newer one."""
+    rig.drain()
+    for turn in range(40):
+        rig.app.write({1: f"one {turn}", 2: f"two {turn}"})
+    embedder = Fake()
+    worker = rig.worker(embedder, batch_rows=4, most_rows=4)
+    worker.drain()
+    worker.close()
+    assert sorted(embedder.texts) == ["one 39", "two 39"]
     rig.assert_right()
 
 

@@ -28,6 +28,7 @@ from likewise.base.types import (
     Put,
     passage_hash,
 )
+from likewise.binding.plan import newest
 from likewise.server import databases
 from likewise.stores.duckdb import DuckdbTable
 from likewise.stores.memory import MemoryTable
@@ -137,6 +138,22 @@ def put(key: Key, seq: int, *texts: str, fingerprint: bytes = ONE) -> Put:
     chunks = tuple(Chunk(at, 10 * at, 10 * at + 5) for at in range(len(texts)))
     vectors = np.array([fake_vector(text) for text in texts], np.float32).reshape(-1, 8)
     return Put(key, seq, fingerprint, chunks, vectors, texts)
+
+
+def test_what_has_come_since_is_answered_with_what_was_claimed(store: Harness) -> None:
+    store.table.enqueue([A, B, A])
+    store.table.enqueue([A])
+    claimed = newest(store.table.claim(0, limit=1))
+    assert set(claimed) == {A}
+    seqs = store.table.gather(claimed)
+    assert set(seqs) == {A}
+    assert store.table.apply([put(A, seqs[A], "x")], cursor=seqs[A]) == Applied(put=1)
+    assert store.waiting() == {B}
+    # What comes after isn't.
+    claimed = store.table.gather(newest(store.table.claim(0, limit=1)))
+    store.log(B)
+    assert store.table.apply([put(B, claimed[B], "y")], cursor=claimed[B]) == Applied(superseded=1)
+    assert store.waiting() == {B}
 
 
 def test_a_put_is_read_back_and_answers_the_log(store: Harness) -> None:

@@ -185,6 +185,13 @@ class BoundTable(VectorTable, Protocol):
         """
         ...
 
+    def gather(self, seqs: Mapping[Key, int]) -> dict[Key, int]:
+        """Claimed keys, with the fence under which their later log entries are answered too.
+
+        As the row is read after this. So a row that was changed a hundred times is embedded once.
+        """
+        ...
+
     def unclaim(self) -> None:
         """Give back what this handle has claimed and not answered."""
         ...

@@ -1,13 +1,20 @@
-"""How many rows a worker takes at a time: more where the model is fast, as larger batches pad less.
-
-Not fewer than it begins with where it is slow: an endpoint may count requests.
-"""
+"""How many rows a worker takes at a time, and how many it publishes at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from likewise.base.types import Action
+
 
 class BatchRows:
-    """Rows in a batch, from `least` to `most`. Safe to read from several threads."""
+    """Rows in a batch: more where the model is fast, as larger batches pad less.
+
+    Never fewer than `least`, however slow it is: an endpoint may count requests. Safe to use from
+    several threads.
+    """
 
     def __init__(self, least: int, most: int, *, seconds: float) -> None:
         """`seconds`: what a batch is to take at most, as stopping waits for it."""
@@ -22,3 +29,18 @@ class BatchRows:
             self.rows = max(self._least, self.rows // 2)
         elif rows and 2 * self.rows * seconds <= rows * self._seconds:
             self.rows = min(self._most, 2 * self.rows)
+
+
+def parts(actions: Sequence[Action], rows: int, chunks: int) -> Iterator[list[Action]]:
+    """Cut into runs of at most `rows` actions and, but for a single action, `chunks` vectors."""
+    part: list[Action] = []
+    count = 0
+    for action in actions:
+        size = len(getattr(action, "chunks", ()))
+        if part and (len(part) == rows or count + size > chunks):
+            yield part
+            part, count = [], 0
+        part.append(action)
+        count += size
+    if part:
+        yield part

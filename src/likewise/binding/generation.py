@@ -295,7 +295,7 @@ class Swap:
 
     def _why_not(self, audit: Audit, lacking: int) -> str:
         name = self.record.spec.name
-        if lacking:
+        if lacking and audit.is_clean:
             given_up = f"or give it up with 'likewise bind swap {name} --abort'"
             return f"{self._why_lacking(lacking)}, {given_up}"
         if audit.is_clean:

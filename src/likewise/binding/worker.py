@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import BindingNotFound, LeaseLost, LikewiseError, SpaceMismatch
 from likewise.base.log import fields, logger
-from likewise.binding.batches import BatchRows
+from likewise.binding.batches import BatchRows, parts
 from likewise.binding.embedding import Embedding
 from likewise.binding.intake import Intake, require_meant
 from likewise.binding.ledger import LEASE_SECONDS, Ledger
@@ -25,7 +25,7 @@ from likewise.binding.upkeep import Upkeep
 if TYPE_CHECKING:
     from likewise.base.bound import BoundSource, BoundTable
     from likewise.base.protocols import Embedder, Splitter
-    from likewise.base.types import Action, Row
+    from likewise.base.types import Action, Change, Key, Row
 
 _TELL_SECONDS = 0.2
 _log = logger("binding.worker")
@@ -124,6 +124,8 @@ class Worker:
         )
         self._pool = ThreadPoolExecutor(self.options.threads, f"likewise-bind-{table.name}")
         self._flying: deque[_Batch] = deque()
+        self._covered: dict[Key, int] = {}
+        """Of each key in a batch under way, the log entry up to which that answers."""
         self._after = 0
         self._sweep: Iterator[list[Finding]] | None = None
         self._sweep_number = 0
@@ -263,7 +265,8 @@ class Worker:
             self._at("claimed")
             if changes:
                 self._after = changes[-1].seq
-                self._flying.append(self._begin(newest(changes)))
+                if seqs := self._gathered(changes):
+                    self._flying.append(self._begin(seqs))
                 if len(changes) < limit:
                     # The log never runs dry under an application that doesn't rest, and the
                     # comparison that fills a new binding mustn't wait for that.
@@ -274,7 +277,14 @@ class Worker:
                 # All is published: entries that a fence left behind are before `after`.
                 self._after = 0
 
-    def _begin(self, seqs: dict[tuple[int | float | str | bytes, ...], int]) -> _Batch:
+    def _gathered(self, changes: Sequence[Change]) -> dict[Key, int]:
+        """What no batch under way answers, each key once, with all that has come for it since."""
+        left = [each for each in changes if each.seq > self._covered.get(each.key, 0)]
+        seqs = self._table.gather(newest(left)) if left else {}
+        self._covered |= seqs
+        return seqs
+
+    def _begin(self, seqs: dict[Key, int]) -> _Batch:
         """Read the rows as they are now and hand those to embed to the threads."""
         keys = list(seqs)
         stored = self._table.fingerprints(keys)
@@ -295,10 +305,13 @@ class Worker:
         """Publish a batch in small transactions, in each of which the fence decides."""
         actions = [*batch.ready, *self._awaited(batch.embedded)]
         self._at("embedded")
-        for part in _parts(actions, self.options.commit_rows, self.options.commit_chunks):
+        for part in parts(actions, self.options.commit_rows, self.options.commit_chunks):
             self._ledger.hold()
             applied = self._table.apply(part, cursor=max(action.seq for action in part))
             self._at("published")
+            for action in part:
+                if self._covered.get(action.key) == action.seq:
+                    del self._covered[action.key]
             _log.debug(fields("published", binding=self._table.name, applied=applied))
         return len(actions)
 
@@ -344,6 +357,7 @@ class Worker:
         for batch in self._flying:
             batch.embedded.cancel()
         self._flying.clear()
+        self._covered.clear()
         self._after = 0
         self._sweep = None
         # What can't be given back now is free again when the lease has run out.
@@ -372,18 +386,3 @@ class Worker:
             # The database may be what is wrong.
             with suppress(LikewiseError):
                 self._table.note_error(text)
-
-
-def _parts(actions: Sequence[Action], rows: int, chunks: int) -> Iterator[list[Action]]:
-    """Cut into runs of at most `rows` actions and, but for a single action, `chunks` vectors."""
-    part: list[Action] = []
-    count = 0
-    for action in actions:
-        size = len(getattr(action, "chunks", ()))
-        if part and (len(part) == rows or count + size > chunks):
-            yield part
-            part, count = [], 0
-        part.append(action)
-        count += size
-    if part:
-        yield part

@@ -51,6 +51,17 @@ class DuckdbQueue:
             rows = db.execute(sql, [after, limit]).fetchall()
         return [Change(seq, key_of(key), cast(Op, op), at) for seq, key, op, at in rows]
 
+    def gather(self, seqs: Mapping[Key, int]) -> dict[Key, int]:
+        """Claimed keys, each with its newest entry."""
+        sql = (
+            f"SELECT key, max(seq) FROM {self._tables.log} WHERE key IN"
+            " (SELECT unnest(?::VARCHAR[])) GROUP BY key"
+        )
+        with self._read() as db:
+            rows = db.execute(sql, [[key_text(key) for key in seqs]]).fetchall()
+        newest = {key_of(key): seq for key, seq in rows}
+        return {key: max(seq, newest.get(key, 0)) for key, seq in seqs.items()}
+
     def unclaim(self) -> None:
         """Nothing: the one that holds the lease works on what it finds."""
 

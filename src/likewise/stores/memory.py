@@ -122,6 +122,11 @@ class MemoryTable:
         with self._state.lock:
             return [entry for entry in self.log.entries if entry.seq > after][:limit]
 
+    def gather(self, seqs: Mapping[Key, int]) -> dict[Key, int]:
+        """Claimed keys, each with its newest entry."""
+        with self._state.lock:
+            return {key: max(seq, self.log.newest(key)) for key, seq in seqs.items()}
+
     def unclaim(self) -> None:
         """Nothing."""
 
@@ -382,16 +387,12 @@ class MemoryTable:
         if isinstance(action, Delete):
             self._state.held.pop(key, None)
             return "deleted"
-        now = self._clock()
+        made = _Held(action.fingerprint, seq, at=self._clock())
+        self._state.held[key] = made
         if isinstance(action, Park):
-            attempts = 1 + (held.attempts if held else 0)
-            self._state.held[key] = _Held(
-                action.fingerprint, seq, error=action.error, attempts=attempts, at=now
-            )
+            made.error, made.attempts = action.error, 1 + (held.attempts if held else 0)
             return "parked"
-        self._state.held[key] = _Held(
-            action.fingerprint, seq, action.chunks, action.vectors, action.hashes, at=now
-        )
+        made.chunks, made.vectors, made.hashes = action.chunks, action.vectors, action.hashes
         return "put"
 
     def _require_mine(self) -> None:

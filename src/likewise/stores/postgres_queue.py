@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from likewise.sql.postgres import Connection, Database
 
 _ONE = "name = %s AND generation = %s"
+_GATHERED = 10_000
+"""Later entries of claimed keys that one claim takes at most."""
 _FORGOTTEN_AFTER = "1 hour"
 
 
@@ -38,23 +40,37 @@ class PostgresQueue(PostgresLine):
         self._lease_seconds = 0.0
 
     def claim(self, after: int, *, limit: int) -> list[Change]:
-        """Entries that nobody living has claimed, oldest first; they are this handle's then."""
+        """Entries that nobody living has claimed, oldest first; they are this handle's then.
+
+        With them go the later entries of the same keys: the row will be read after all of them.
+        """
         tables = self._tables
+        free = (
+            f"(l.holder IS NULL OR NOT EXISTS (SELECT FROM {WORKER} w WHERE w.{_ONE} AND w.holder ="
+            " l.holder AND w.until > clock_timestamp()))"
+        )
+        keys = tables.key_list("l.")
         sql = (
             f"WITH t AS MATERIALIZED (SELECT nextval('{tables.tickets}') AS ticket),"
-            f" c AS MATERIALIZED (SELECT seq FROM {tables.log} l WHERE l.holder IS NULL OR NOT"
-            f" EXISTS (SELECT FROM {WORKER} w WHERE w.{_ONE} AND w.holder = l.holder AND"
-            " w.until > clock_timestamp()) ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)"
-            f" UPDATE {tables.log} l SET claim = t.ticket, holder = %s FROM c, t WHERE l.seq ="
-            f" c.seq RETURNING l.seq, t.ticket, extract(epoch FROM l.at)::float8,"
-            f" {tables.shown('l.')}"
+            f" c AS MATERIALIZED (SELECT l.seq, {keys} FROM {tables.log} l WHERE {free}"
+            " ORDER BY l.seq LIMIT %s FOR UPDATE SKIP LOCKED),"
+            f" m AS MATERIALIZED (SELECT l.seq FROM {tables.log} l WHERE ({keys}) IN"
+            f" (SELECT {tables.key_list()} FROM c) AND {free}"
+            f" ORDER BY l.seq LIMIT {_GATHERED} FOR UPDATE SKIP LOCKED)"
+            f" UPDATE {tables.log} l SET claim = t.ticket, holder = %s FROM t WHERE l.seq IN"
+            " (SELECT seq FROM c UNION SELECT seq FROM m) RETURNING l.seq, t.ticket,"
+            f" extract(epoch FROM l.at)::float8, {tables.shown('l.')}"
         )
         with self._database.write() as db:
-            values = (*self._id, limit, self._holder or self._me)
+            values = (*self._id, limit, *self._id, self._holder or self._me)
             rows: list[Any] = sorted(db.execute(sql, values).fetchall())
         return [
             Change(ticket, key_from(key, self._kinds), "upsert", at) for _, ticket, at, *key in rows
         ]
+
+    def gather(self, seqs: Mapping[Key, int]) -> dict[Key, int]:
+        """What was claimed: `claim` has gathered already."""
+        return dict(seqs)
 
     def unclaim(self) -> None:
         """Give back what this handle has claimed and not answered."""

@@ -53,6 +53,12 @@ class SqliteQueue:
             return self.claim(after, limit=limit)
         return [Change(row[0], tuple(row[3:]), cast(Op, row[1]), row[2]) for row in rows]
 
+    def gather(self, seqs: Mapping[Key, int]) -> dict[Key, int]:
+        """Claimed keys, each with its newest entry."""
+        one = f"SELECT max(seq) FROM {self._layout.log} WHERE {self._layout.key_match}"
+        with self._database.read() as db:
+            return {key: max(seq, db.execute(one, key).get or 0) for key, seq in seqs.items()}
+
     def unclaim(self) -> None:
         """Nothing: the one that holds the lease works on what it finds."""
 
