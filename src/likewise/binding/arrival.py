@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from likewise.base.bound import BoundSource, BoundTable
+    from likewise.base.types import Key
 
 
 class Arrival:
@@ -20,6 +21,7 @@ class Arrival:
         self._table = table
         self._outbox = source.tail() if source.capture == "outbox" else 0
         self._log: int | None = None
+        self._waiting: set[Key] = set()
 
     def is_published(self) -> bool:
         """Whether all of it is; to be asked again while it isn't.
@@ -32,7 +34,19 @@ class Arrival:
             if not self._is_logged() or self._table.counts().is_reconciling:
                 return False
             self._log = self._table.tail()
-        return self._table.is_past(self._log)
+            self._waiting = self._table.pending()
+        return self._table.is_past(self._log) and not self._lacks_any()
+
+    def _lacks_any(self) -> bool:
+        """Whether a row can't be found at all, as a newer change of it has to be published first.
+
+        One that has an older vector can, and isn't fresh.
+        """
+        waiting = list(self._table.pending(list(self._waiting)) if self._waiting else ())
+        held = self._table.fingerprints(waiting) if waiting else {}
+        lacking = [key for key in waiting if key not in held]
+        self._waiting = set(self._source.read(lacking)) if lacking else set()
+        return bool(self._waiting)
 
     def _is_logged(self) -> bool:
         """Whether the store's log has it, or had it."""
