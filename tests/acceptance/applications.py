@@ -6,18 +6,13 @@ Each has rows of a number and a text, and a column that no binding looks at.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import apsw
-import duckdb
-import psycopg
-from psycopg.pq import TransactionStatus
-
-IN_THE_WAY = psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure
 
 
 class Application(Protocol):
@@ -112,155 +107,6 @@ class SqliteViewApplication(SqliteApplication):
         self.db.execute("CREATE VIEW IF NOT EXISTS shown AS SELECT id, body FROM docs")
 
 
-class PostgresApplication:
-    """Over psycopg, in autocommit."""
-
-    TABLE = "CREATE TABLE IF NOT EXISTS docs (id int PRIMARY KEY, body text, other int DEFAULT 0)"
-
-    def __init__(self, where: str) -> None:
-        self.db = psycopg.connect(where, autocommit=True)
-        self.db.execute("SET client_min_messages = warning")
-        with self.db.transaction():
-            self.db.execute("SELECT pg_advisory_xact_lock(1)")
-            self.db.execute(self.TABLE)
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """Again when another's statement got in its way, as applications have to.
-
-        Two that change rows in different orders lock each other out, and a row that moves to
-        another partition fails whoever waits for it (SQLSTATE 40P01 and 40001).
-        """
-        while True:
-            try:
-                self.db.execute(sql, values or None)
-            except IN_THE_WAY:
-                if self.db.info.transaction_status != TransactionStatus.IDLE:
-                    raise
-            else:
-                return
-
-    def write(self, rows: Mapping[int, str]) -> None:
-        self.run(
-            "INSERT INTO docs (id, body) SELECT * FROM unnest(%s::int[], %s::text[])"
-            " ORDER BY 1 ON CONFLICT (id) DO UPDATE SET body = excluded.body",
-            (list(rows), list(rows.values())),
-        )
-
-    def remove(self, *keys: int) -> None:
-        self.run("DELETE FROM docs WHERE id = ANY(%s)", (sorted(keys),))
-
-    def move(self, key: int, to: int) -> None:
-        with suppress(psycopg.errors.UniqueViolation):
-            self.run("UPDATE docs SET id = %s WHERE id = %s", (to, key))
-
-    def touch(self) -> None:
-        self.run("UPDATE docs SET other = other + 1")
-
-    def undo(self, rows: Mapping[int, str]) -> None:
-        with suppress(*IN_THE_WAY), self.db.transaction(force_rollback=True):
-            self.write(rows)
-
-    def clear(self) -> None:
-        self.run("TRUNCATE docs")
-
-    def bypass(self, rows: Mapping[int, str], removed: int) -> None:
-        """As a restore with --disable-triggers does, by one who then forgets to enable them."""
-        self.db.execute("ALTER TABLE docs DISABLE TRIGGER USER")
-        self.write(rows)
-        self.remove(removed)
-
-    def rows(self) -> dict[int, str]:
-        return dict(self.db.execute("SELECT id, body FROM docs").fetchall())
-
-    def close(self) -> None:
-        self.db.close()
-
-
-class PartitionedApplication(PostgresApplication):
-    """A partitioned table; rows move between partitions with their keys."""
-
-    TABLE = """
-        CREATE TABLE IF NOT EXISTS docs (id int PRIMARY KEY, body text, other int DEFAULT 0)
-            PARTITION BY RANGE (id);
-        CREATE TABLE IF NOT EXISTS docs_low PARTITION OF docs FOR VALUES FROM (0) TO (30);
-        CREATE TABLE IF NOT EXISTS docs_high PARTITION OF docs FOR VALUES FROM (30) TO (5000)
-    """
-
-    def write(self, rows: Mapping[int, str]) -> None:
-        low = {number: text for number, text in rows.items() if number < 30}
-        if low and len(low) == len(rows):
-            # Straight into the partition.
-            self.run(
-                "INSERT INTO docs_low (id, body) SELECT * FROM unnest(%s::int[], %s::text[])"
-                " ORDER BY 1 ON CONFLICT (id) DO UPDATE SET body = excluded.body",
-                (list(low), list(low.values())),
-            )
-        else:
-            super().write(rows)
-
-
-class DuckdbApplication:
-    """Over duckdb, open for one statement at a time, as only one process may have the file."""
-
-    TABLE = "CREATE TABLE IF NOT EXISTS docs (id INTEGER PRIMARY KEY, body TEXT, other INTEGER)"
-    UPSERT = (
-        "INSERT INTO docs SELECT unnest(?::INTEGER[]), unnest(?::VARCHAR[]), 0"
-        " ON CONFLICT (id) DO UPDATE SET body = excluded.body"
-    )
-
-    def __init__(self, where: str) -> None:
-        self.where = where
-        self.run(self.TABLE)
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        """In one transaction; whoever has the file lets it go before long."""
-        with closing(self._opened()) as db:
-            return db.execute(sql, list(values)).fetchall()
-
-    def write(self, rows: Mapping[int, str]) -> None:
-        """An upsert: what DuckDB refuses on a table that has triggers."""
-        self.run(self.UPSERT, [list(rows), list(rows.values())])
-
-    def remove(self, *keys: int) -> None:
-        self.run("DELETE FROM docs WHERE id IN (SELECT unnest(?::INTEGER[]))", [list(keys)])
-
-    def move(self, key: int, to: int) -> None:
-        free = "NOT EXISTS (SELECT 1 FROM docs WHERE id = $2)"
-        self.run(f"UPDATE docs SET id = $2 WHERE id = $1 AND {free}", [key, to])
-
-    def touch(self) -> None:
-        self.run("UPDATE docs SET other = other + 1")
-
-    def undo(self, rows: Mapping[int, str]) -> None:
-        with closing(self._opened()) as db:
-            db.execute("BEGIN")
-            db.execute(self.UPSERT, [list(rows), list(rows.values())])
-            db.execute("ROLLBACK")
-
-    def clear(self) -> None:
-        self.run("TRUNCATE docs")
-
-    def bypass(self, rows: Mapping[int, str], removed: int) -> None:
-        """There is nothing to go behind."""
-        self.remove(removed)
-        self.write(rows)
-
-    def rows(self) -> dict[int, str]:
-        return dict(self.run("SELECT id, body FROM docs"))
-
-    def close(self) -> None:
-        pass
-
-    def _opened(self) -> duckdb.DuckDBPyConnection:
-        while True:
-            try:
-                return duckdb.connect(self.where)
-            except duckdb.IOException as locked:
-                if "lock" not in str(locked):
-                    raise
-                time.sleep(0.001)  # nothing tells when the other process lets it go
-
-
 class FilesApplication:
     """A folder of text files, one a row; each is written beside its place and moved into it."""
 
@@ -320,16 +166,20 @@ class FilesApplication:
         beside.replace(path)
 
 
-APPLICATIONS: dict[str, Callable[[str], Application]] = {
-    "sqlite": SqliteApplication,
-    "sqlite-view": SqliteViewApplication,
-    "postgres": PostgresApplication,
-    "postgres-partitioned": PartitionedApplication,
-    "duckdb": DuckdbApplication,
-    "files": FilesApplication,
+_HERE = "tests.acceptance."
+APPLICATIONS = {
+    "sqlite": f"{_HERE}applications:SqliteApplication",
+    "sqlite-view": f"{_HERE}applications:SqliteViewApplication",
+    "postgres": f"{_HERE}postgres_applications:PostgresApplication",
+    "postgres-partitioned": f"{_HERE}postgres_applications:PartitionedApplication",
+    "duckdb": f"{_HERE}duckdb_applications:DuckdbApplication",
+    "files": f"{_HERE}applications:FilesApplication",
 }
+"""By name, as hundreds of processes are started that need one driver or none."""
 
 
 def open_application(kind: str, where: str | Path) -> Application:
     """The application of that kind over its rows at `where`."""
-    return APPLICATIONS[kind](str(where))
+    module, _, name = APPLICATIONS[kind].partition(":")
+    made: Application = getattr(import_module(module), name)(str(where))
+    return made
