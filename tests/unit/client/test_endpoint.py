@@ -207,7 +207,7 @@ def test_an_answer_that_comes_byte_by_byte(server: Scripted) -> None:
     """No byte is late, and the whole is."""
     remote = RemoteEmbedder(Endpoint(parse(f"{server.address}?timeout=0.5")))
     server.otherwise = lambda asked: Reply(body=b" " * 2**20, drips=True)
-    with pytest.raises(EndpointUnavailable, match="within 0.5 s"):
+    with pytest.raises(EndpointUnavailable, match=r"within 0\.\d+ s"):
         remote.embed(["a"], lane="interactive")
     remote.close()
 
