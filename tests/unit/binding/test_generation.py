@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from likewise.binding.generation import PATIENCE_ROUNDS, Swap
 from likewise.binding.worker import Worker
 from likewise.server import databases, swapping
 from tests.acceptance.applications import SqliteApplication
-from tests.acceptance.models import MODELS, models
-from tests.acceptance.rigs import RIGS, Rig
+from tests.acceptance.models import MODELS, Telling, models
+from tests.acceptance.rigs import NAME, RIGS, Rig
 from tests.acceptance.swaps import NEW, OPTIONS, begun, new_text, states
 from tests.binding_kit import bars
 
@@ -72,6 +74,35 @@ def test_what_is_wrong_once_is_mended(rig: Rig) -> None:
         audit = towards.run()
     assert audit is not None and (audit.is_clean, audit.current) == (True, 5)
     assert states(rig) == {1: "previous", 2: "current"}
+
+
+def test_no_way_back_to_a_generation_that_would_lose_a_row(rig: Rig) -> None:
+    with swapping.towards(
+        swapping.begin(rig.record, models, model=NEW), models, options=OPTIONS
+    ) as towards:
+        towards.run()
+        rig.app.write({9: "new"})
+        towards.level()
+    writing, is_restless = rig.another_application(), True
+
+    def before(texts: Sequence[str]) -> None:
+        if is_restless:
+            writing.write({9: f"new {time.monotonic()}"})
+
+    restless = Telling(0, before=before)
+    with (
+        databases.bindings_of(rig.spec.store_address) as bindings,
+        databases.ends(databases.record(rig.spec.store_address, NAME)) as (_, current),
+        databases.ends(rig.record) as (source, table),
+        closing(Worker(source, table, restless, bars, options=OPTIONS)) as worker,
+    ):
+        back = Swap(bindings, source, table, worker, current=current, patience_seconds=0)
+        with pytest.raises(BindingError, match="1 rows that can be found now.*generation 1"):
+            back.regain()
+        assert states(rig) == {1: "previous", 2: "current"}
+        is_restless = False
+        back.regain()
+        assert len(table.fingerprints()) == 6
 
 
 def test_the_command_that_makes_it_as_asked(rig: Rig) -> None:

@@ -1,4 +1,4 @@
-"""Vectors reach Postgres bit by bit, whatever numbers they hold and whichever type the oid is."""
+"""Vectors reach Postgres bit by bit, whatever numbers they hold."""
 
 from __future__ import annotations
 
