@@ -366,6 +366,7 @@ def test_an_older_copy_put_in_its_place(bound: Bound, tmp_path: Path, how: str) 
         older.close()
         bound.app.close()
     bound.app.db = apsw.Connection(str(bound.app.path))
+    bound.app.db.set_busy_timeout(10_000)
     bound.app("UPDATE docs SET title = 'other' WHERE id = 1")
     worker.drain()
     assert_right(bound)
@@ -497,6 +498,7 @@ def put_in_place(bound: Bound, copy: Path) -> None:
         copy.with_name(extra).unlink(missing_ok=True)
     os.replace(copy, bound.app.path)
     bound.app.db = apsw.Connection(str(bound.app.path))
+    bound.app.db.set_busy_timeout(10_000)
 
 
 def test_an_idle_worker_notices_another_file(bound: Bound, tmp_path: Path) -> None:

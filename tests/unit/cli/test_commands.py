@@ -73,6 +73,7 @@ def bound(run: Run, *more: str) -> tuple[int, str, str]:
 
 def execute(path: Path, sql: str) -> None:
     db = apsw.Connection(str(path))
+    db.set_busy_timeout(30_000)  # a worker may be writing
     db.execute(sql)
     db.close()
 

@@ -161,7 +161,7 @@ def test_what_cant_be_served_ends_with_one_message(start: Start, tmp_path: Path)
 
 def test_up_makes_follows_and_serves_what_the_file_says(start: Start, tmp_path: Path) -> None:
     db = apsw.Connection(str(tmp_path / "app.db"))
-    db.set_busy_timeout(5000)
+    db.set_busy_timeout(30_000)
     db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, title TEXT, body TEXT)")
     db.execute("INSERT INTO pages (title, body) VALUES ('Cats', 'They purr.'), ('Pasta', 'Boil.')")
     (tmp_path / "likewise.toml").write_text(
@@ -228,6 +228,7 @@ def test_settings_that_ask_for_other_vectors_are_said_and_swapped_while_it_serve
     start: Start, tmp_path: Path, model_cache: Path
 ) -> None:
     db = apsw.Connection(str(tmp_path / "app.db"))
+    db.set_busy_timeout(30_000)  # a worker may be writing
     db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, title TEXT, body TEXT)")
     db.execute("INSERT INTO pages (title, body) VALUES ('Cats', 'They purr.'), ('Pasta', 'Boil.')")
     settings = (
@@ -384,7 +385,7 @@ def test_the_default_model_and_what_cant_be_one(start: Start, tmp_path: Path) ->
 def test_a_bound_model_is_reloaded_under_its_binding(start: Start, tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "tiny", max_position_embeddings=256)
     db = apsw.Connection(str(tmp_path / "app.db"))
-    db.set_busy_timeout(5000)
+    db.set_busy_timeout(30_000)
     db.execute("CREATE TABLE pages (id INTEGER PRIMARY KEY, body TEXT)")
     db.execute("INSERT INTO pages (body) VALUES ('w1 w2')")
     (tmp_path / "likewise.toml").write_text(

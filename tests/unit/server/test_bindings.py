@@ -61,7 +61,7 @@ def client_of(*bindings: LiveBinding) -> TestClient:
 
 def execute(path: Path, sql: str) -> None:
     db = apsw.Connection(str(path))
-    db.set_busy_timeout(5000)
+    db.set_busy_timeout(30_000)
     db.execute(sql)
     db.close()
 
