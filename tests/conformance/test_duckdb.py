@@ -34,8 +34,9 @@ from likewise.base.spec import BindingSpec
 from likewise.binding.reconcile import verify
 from likewise.binding.worker import Options, Worker
 from likewise.server import databases
-from likewise.sql import duckdb as opening
-from likewise.sql.duckdb import Database, Memo, first
+from likewise.sql import duckdb_instance as opening
+from likewise.sql.duckdb import Database, first
+from likewise.sql.duckdb_memo import Memo
 from likewise.stores import duckdb_lease
 from likewise.stores.duckdb import DuckdbTable
 from tests.binding_kit import SPACE, Fake, bars, fake_vector, spawn

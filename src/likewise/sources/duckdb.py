@@ -16,7 +16,8 @@ from likewise.base.spec import path_of
 from likewise.base.types import Difference, Key, Row, Shape
 from likewise.sources.difference import differences
 from likewise.sources.ways import Compared, refuse_repeats
-from likewise.sql.duckdb import Database, Memo, value
+from likewise.sql.duckdb import Database, value
+from likewise.sql.duckdb_memo import Memo
 from likewise.sql.duckdb_schema import arrays, back, given, read_query, read_relation
 from likewise.sql.names import quote
 from likewise.text.canon import canonical, fingerprint

@@ -54,6 +54,12 @@ _OF_FILES: tuple[tuple[str, type[DatabaseError], str], ...] = (
     ("Permission denied", DatabaseReadOnly, "access was denied; check the permissions"),
     ("No space left", DatabaseFull, "the disk is full; make room"),
     ("No such file", DatabaseMissing, "it can't be opened; check the path"),
+    (
+        "WAL was created for",
+        DatabaseCorrupt,
+        "its log (.wal) is of another state of the file, as when a backup was put in its place: "
+        "restore the log as well, or remove it, and with it what it alone holds",
+    ),
     ("orrupt", DatabaseCorrupt, "it is damaged; restore it from a backup"),
     ("newer version", DatabaseError, "a newer DuckDB made it; install that version"),
 )

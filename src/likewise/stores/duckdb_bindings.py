@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import Clock, wall
 from likewise.base.spec import path_of
-from likewise.sql.duckdb import Database, Memo, value
+from likewise.sql.duckdb import Database, value
+from likewise.sql.duckdb_memo import Memo
 from likewise.stores.bindings import StoredBindings
 from likewise.stores.duckdb import DuckdbTable
 from likewise.stores.duckdb_schema import BINDING, META, SCHEMA, STEPS, Tables, migrate, version_of

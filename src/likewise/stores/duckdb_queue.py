@@ -11,7 +11,8 @@ from likewise.base.clock import Clock, wall
 from likewise.base.errors import BindingNotFound, SchemaDrift
 from likewise.base.keys import key_of, key_text, part_text
 from likewise.base.types import Captured, Change, Difference, Key, KeyPart, Op
-from likewise.sql.duckdb import Memo, first, value
+from likewise.sql.duckdb import first, value
+from likewise.sql.duckdb_memo import Memo
 from likewise.stores.duckdb_rows import rows_in
 from likewise.stores.duckdb_schema import BINDING, Tables, version_of
 from likewise.vectors.codec import decode, encode

@@ -14,7 +14,7 @@ from likewise.binding.worker import Options, Worker
 from likewise.search.exact import ExactIndex
 from likewise.search.follow import Follower
 from likewise.server import databases
-from likewise.sql import duckdb as opening
+from likewise.sql import duckdb_instance as opening
 from likewise.stores.stamps import Stamps
 from tests.binding_kit import SPACE, Fake, bars, fake_vector
 from tests.support import wait_until
