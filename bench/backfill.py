@@ -5,9 +5,9 @@
 In SQLite and in Postgres, unless one of them is named.
 
 Backfill: the rows are dealt into as many tables as rounds. In each round the engine alone embeds
-the very passages of a table, then that table is bound and filled, one right after the other, so
-that what else the machine does meets both. Beside it the engine alone on the whole texts, cut where
-the model stops reading.
+the very passages of a table, each text once as a worker does, then that table is bound and filled,
+one right after the other, so that what else the machine does meets both. Beside it the engine alone
+on the whole texts, cut where the model stops reading.
 
 Inserts: another process, with nothing of ours (Python's own sqlite3, or psycopg), inserts the same
 rows into a plain table and into a bound one by turns of a few milliseconds: a row a transaction,
@@ -88,16 +88,18 @@ def backfill(service: Service, database: Database, rows: int, rounds: int) -> di
     sides: dict[str, list[float]] = {"engine, passages": [], "bound": [], "engine, whole texts": []}
     service.embed(texts[:500])
     for at in range(rounds):
-        block = texts[at::rounds]
+        # In one piece: every fourth text is a question, and rounds are to be alike.
+        block = texts[at * len(texts) // rounds : (at + 1) * len(texts) // rounds]
         cuts = split(block)
-        passages = [t[c.start : c.end] for t, cut in zip(block, cuts, strict=True) for c in cut]
+        found = (t[c.start : c.end] for t, cut in zip(block, cuts, strict=True) for c in cut)
+        passages = list(dict.fromkeys(found))
         start = time.perf_counter()
         service.embed(passages)
         sides["engine, passages"].append(len(block) / (time.perf_counter() - start))
         seconds = fill(database, service, block)
         sides["bound"].append(len(block) / seconds)
         start = time.perf_counter()
-        service.embed(block)
+        service.embed(list(dict.fromkeys(block)))
         sides["engine, whole texts"].append(len(block) / (time.perf_counter() - start))
         shown = ", ".join(f"{name} {values[-1]:.0f}/s" for name, values in sides.items())
         print(f"round {at + 1}: {len(block)} rows, {len(passages)} passages: {shown}", flush=True)

@@ -29,16 +29,20 @@ class Finding:
     why: str = ""
 
 
-def sweep(source: BoundSource, table: BoundTable) -> Iterator[list[Finding]]:
+def sweep(
+    source: BoundSource, table: BoundTable, *, is_exact: bool = True
+) -> Iterator[list[Finding]]:
     """Every source row, then every stored key without one, in pages; nothing is changed.
 
-    Others may write meanwhile: a row whose change waits in the log is `pending`, not wrong.
+    Others may write meanwhile: a row whose change waits in the log is `pending`, not wrong. Unless
+    `is_exact`, a row that was removed meanwhile may be called missing, which spares a second
+    reading of rows that have no vectors yet.
     """
     seen: set[Key] = set()
     parked = {each.key for each in table.parked(limit=None)}
     for rows in _pages(source.snapshot()):
         seen.update(row.key for row in rows)
-        yield _compare(rows, source, table, parked)
+        yield _compare(rows, source, table, parked, is_exact=is_exact)
     left = [key for key in table.fingerprints() if key not in seen]
     for keys in _pages(left):
         # Rows that came after the snapshot had passed their place aren't orphans.
@@ -53,7 +57,12 @@ def sweep(source: BoundSource, table: BoundTable) -> Iterator[list[Finding]]:
 
 
 def _compare(
-    rows: Sequence[Row], source: BoundSource, table: BoundTable, parked: set[Key]
+    rows: Sequence[Row],
+    source: BoundSource,
+    table: BoundTable,
+    parked: set[Key],
+    *,
+    is_exact: bool,
 ) -> list[Finding]:
     stored = table.fingerprints([row.key for row in rows])
     suspects = [row.key for row in rows if stored.get(row.key) != row.fingerprint]
@@ -67,13 +76,15 @@ def _compare(
     findings += [Finding(key, "pending") for key in suspects if key in waiting]
     # A worker may have published between the two readings: look at the rest once more.
     again = [key for key in suspects if key not in waiting]
-    present, stored = source.read(again), table.fingerprints(again)
+    stored = table.fingerprints(again)
+    missing = set() if is_exact else set(again).difference(stored)
+    present = source.read([key for key in again if key not in missing])
     for key in again:
-        if key not in present:
-            continue
         held = stored.get(key)
-        if held is None:
+        if key in missing or (held is None and key in present):
             findings.append(Finding(key, "missing", "no vectors"))
+        elif key not in present:
+            continue
         elif held != present[key].fingerprint:
             findings.append(Finding(key, "stale", "vectors of another text"))
         else:

@@ -331,7 +331,9 @@ class Worker:
             number = self._table.reconcile_wanted()
             if number is None and not self._is_sweep_due():
                 return False
-            self._sweep, self._sweep_number = sweep(self._source, self._table), number or 0
+            # Of a row that is gone by now the worker finds that out.
+            self._sweep = sweep(self._source, self._table, is_exact=False)
+            self._sweep_number = number or 0
             self._orphans = 0
             self._stored = self._table.counts().stored if self._source.doubts_deletes else 0
         for findings in self._sweep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.types import Key, Row
@@ -29,11 +29,15 @@ class Reading:
     """Template column → the relation's own."""
     others: tuple[Column, ...]
     """Columns that are neither in the key nor in the template."""
+    kinds: tuple[str, ...] = field(init=False)
+    """Of the key columns; see `Shape`."""
+    names: tuple[str, ...] = field(init=False)
+    """What the values of a row are called, in their order."""
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Of the key columns; see `Shape`."""
-        return tuple(column.kind for column in self.key)
+    def __post_init__(self) -> None:
+        names = (*(c.name for c in self.key), *self.watched, *(c.name for c in self.others))
+        object.__setattr__(self, "kinds", tuple(column.kind for column in self.key))
+        object.__setattr__(self, "names", names)
 
     def selected(self, *, wide: bool, prefix: str = "t") -> str:
         """The expressions of a SELECT: key, template columns and (`wide`) the others."""
@@ -50,8 +54,7 @@ class Reading:
 
     def row(self, template: Template, values: Sequence[Any], mark: bytes = b"") -> Row:
         """The row of which such a SELECT gave `values`."""
-        names = [*(c.name for c in self.key), *self.watched, *(c.name for c in self.others)]
-        named = dict(zip(names, values, strict=False))
+        named = dict(zip(self.names, values, strict=False))
         text = canonical(template.render(named))
         key = key_from(values[: len(self.key)], self.kinds)
         return Row(key, text, named, fingerprint(text), mark=mark)

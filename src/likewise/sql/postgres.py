@@ -21,7 +21,7 @@ from likewise.base.errors import (
     SchemaDrift,
 )
 from likewise.base.spec import without_password
-from likewise.sql import pgvector
+from likewise.sql import pgvector, postgres_arrays
 
 if TYPE_CHECKING:
     import psycopg
@@ -148,6 +148,7 @@ def connect(address: str) -> Connection:
             prepare_threshold=None,
         )
         pgvector.register(made)
+        postgres_arrays.register(made)
         try:
             _require_server(made, address)
             made.execute(_SETTINGS)

@@ -7,6 +7,7 @@ from typing import Any
 
 from likewise.base.keys import part_of, part_text
 from likewise.base.types import Key, KeyPart
+from likewise.sql.postgres_arrays import Array
 
 ARRAYS = {
     "int": "bigint[]",
@@ -15,12 +16,14 @@ ARRAYS = {
     "bytes": "bytea[]",
 }
 """In what arrays keys of a kind are carried; others as `text[]`."""
+_PLAIN = frozenset(("int", "real", "text"))
+"""Kinds that the driver gives as they are."""
 
 
 def given(kinds: Sequence[str], *more: str) -> str:
     """Keys as parameters: `unnest(%s::bigint[], …) AS k(k1, …)`; see `arrays`.
 
-    `more`: array types of further columns, which are called m1, m2 and so on.
+    `more`: array types of further columns, which are called m1, m2 and so on; see `Array`.
     """
     types = [ARRAYS.get(kind, "text[]") for kind in kinds]
     marks = ", ".join(f"%s::{each}" for each in (*types, *more))
@@ -29,9 +32,15 @@ def given(kinds: Sequence[str], *more: str) -> str:
     return f"unnest({marks}) AS k({', '.join(names)})"
 
 
-def arrays(keys: Sequence[Key], kinds: Sequence[str]) -> list[list[Any]]:
+def arrays(keys: Sequence[Key], kinds: Sequence[str]) -> list[Array]:
     """The parameters of `given`: an array a column."""
-    return [[carried(kind, key[place]) for key in keys] for place, kind in enumerate(kinds)]
+    made = []
+    for place, kind in enumerate(kinds):
+        column = [key[place] for key in keys]
+        if kind == "any":
+            column = [part_text(part) for part in column]
+        made.append(Array(one(kind), column))
+    return made
 
 
 def carried(kind: str, part: KeyPart) -> KeyPart:
@@ -53,6 +62,8 @@ def one(kind: str) -> str:
 
 def key_from(values: Sequence[Any], kinds: Sequence[str]) -> Key:
     """A key as the driver gave its parts."""
+    if _PLAIN.issuperset(kinds):
+        return tuple(values)
     return tuple(_part(kind, value) for kind, value in zip(kinds, values, strict=True))
 
 

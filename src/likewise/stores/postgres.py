@@ -12,6 +12,7 @@ from likewise.base.errors import BindingNotFound, DatabaseError, LeaseLost
 from likewise.base.space import Space
 from likewise.base.types import Applied, Block, Chunk, Feed, Key
 from likewise.sql.postgres import Database, ours
+from likewise.sql.postgres_arrays import Array
 from likewise.sql.postgres_keys import arrays, back, carried, given, key_from, one
 from likewise.stores.check import require_storable
 from likewise.stores.postgres_index import Index
@@ -63,7 +64,7 @@ class PostgresTable(PostgresQueue):
         """What text each key's vectors are of; all keys when None. Parked rows too."""
         tables = self._tables
         shown = f"SELECT r.fingerprint, {tables.shown('r.')} FROM"
-        with self._database.read() as db:
+        with self._database.session() as db:
             rows: list[Any] = (
                 db.execute(f"{shown} {tables.row} r", ()).fetchall()
                 if keys is None
@@ -97,15 +98,16 @@ class PostgresTable(PostgresQueue):
     def known(self, hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
         """Vectors that are stored for passages with these hashes, here or in a like space."""
         found: dict[bytes, Vectors] = {}
-        with self._database.read() as db:
+        with self._database.session() as db:
             for table in self._alike(db):
                 missing = [each for each in dict.fromkeys(hashes) if each not in found]
                 if not missing:
                     break
                 with db.cursor(binary=True) as cursor:
                     cursor.execute(
-                        f"SELECT DISTINCT ON (hash) hash, vector FROM {table} WHERE hash = ANY(%s)",
-                        (missing,),
+                        f"SELECT DISTINCT ON (hash) hash, vector FROM {table} WHERE hash ="
+                        " ANY(%s::bytea[])",
+                        (Array("bytea", missing),),
                     )
                     for digest, blob in cursor:
                         vector = self._vector(blob)

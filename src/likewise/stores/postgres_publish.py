@@ -15,6 +15,7 @@ import numpy as np
 from likewise.base.errors import BindingNotFound, SpaceMismatch
 from likewise.base.types import Action, Applied, Delete, Keep, Key, Park, Put
 from likewise.sql.pgvector import VectorArray
+from likewise.sql.postgres_arrays import Array
 from likewise.sql.postgres_keys import arrays, given, key_from
 from likewise.stores.postgres_schema import BINDING
 
@@ -78,7 +79,7 @@ class Publisher:
             f"SELECT l.seq, l.claim = m1, {self._tables.shown('l.')} FROM"
             f" {given(self._kinds, 'bigint[]')} JOIN {self._tables.log} l ON {self._matches('l')}"
             " AND l.claim <= m1 ORDER BY l.seq FOR UPDATE OF l",
-            (*arrays(list(seqs), self._kinds), list(seqs.values())),
+            (*arrays(list(seqs), self._kinds), Array("bigint", list(seqs.values()))),
         ).fetchall()
         found: dict[Key, list[int]] = {}
         own: set[Key] = set()
@@ -96,7 +97,7 @@ class Publisher:
             f"SELECT DISTINCT {self._tables.shown('l.')} FROM {given(self._kinds, 'bigint[]')}"
             f" JOIN {self._tables.log} l ON {self._matches('l')} AND (l.claim IS NULL OR l.claim >"
             " m1)",
-            (*arrays(list(seqs), self._kinds), list(seqs.values())),
+            (*arrays(list(seqs), self._kinds), Array("bigint", list(seqs.values()))),
         )
         return {key_from(row, self._kinds) for row in rows}
 
@@ -108,17 +109,22 @@ class Publisher:
         rows = self._db.execute(
             f"SELECT {self._tables.shown('r.')} FROM {given(self._kinds, 'bytea[]')} JOIN"
             f" {self._tables.row} r ON {self._matches('r')} AND r.fingerprint = m1",
-            (*arrays([a.key for a in keeps], self._kinds), [a.fingerprint for a in keeps]),
+            (
+                *arrays([a.key for a in keeps], self._kinds),
+                Array("bytea", [a.fingerprint for a in keeps]),
+            ),
         )
         return {key_from(row, self._kinds) for row in rows}
 
     def _answer(self, answered: Sequence[int], released: Sequence[int]) -> None:
         log = self._tables.log
-        self._db.execute(f"DELETE FROM {log} WHERE seq = ANY(%s)", (list(answered),))
+        self._db.execute(
+            f"DELETE FROM {log} WHERE seq = ANY(%s::bigint[])", (Array("bigint", answered),)
+        )
         if released:
             self._db.execute(
-                f"UPDATE {log} SET claim = NULL, holder = NULL WHERE seq = ANY(%s)",
-                (list(released),),
+                f"UPDATE {log} SET claim = NULL, holder = NULL WHERE seq = ANY(%s::bigint[])",
+                (Array("bigint", released),),
             )
 
     def _carry_out(self, actions: Sequence[Action]) -> set[Key]:
@@ -155,12 +161,12 @@ class Publisher:
             f" WHERE r.seq <= excluded.seq RETURNING {tables.shown('r.')}",
             (
                 *arrays([a.key for a in puts], self._kinds),
-                [a.fingerprint for a in puts],
-                ["parked" if isinstance(a, Park) else "current" for a in puts],
-                [len(getattr(a, "chunks", ())) for a in puts],
-                [a.seq for a in puts],
-                [_storable(a.error) if isinstance(a, Park) else None for a in puts],
-                [int(isinstance(a, Park)) for a in puts],
+                Array("bytea", [a.fingerprint for a in puts]),
+                Array("text", ["parked" if isinstance(a, Park) else "current" for a in puts]),
+                Array("int", [len(getattr(a, "chunks", ())) for a in puts]),
+                Array("bigint", [a.seq for a in puts]),
+                Array("text", [_storable(a.error) if isinstance(a, Park) else None for a in puts]),
+                Array("int", [int(isinstance(a, Park)) for a in puts]),
             ),
         )
         return {key_from(row, self._kinds) for row in rows}
@@ -177,11 +183,11 @@ class Publisher:
             f" {given(self._kinds, *more)}",
             (
                 *arrays(keys, self._kinds),
-                [chunk.ordinal for chunk in chunks],
-                [chunk.start for chunk in chunks],
-                [chunk.end for chunk in chunks],
-                [_storable(text) for put in puts for text in put.texts],
-                [digest for put in puts for digest in put.hashes],
+                Array("int", [chunk.ordinal for chunk in chunks]),
+                Array("int", [chunk.start for chunk in chunks]),
+                Array("int", [chunk.end for chunk in chunks]),
+                Array("text", [_storable(text) for put in puts for text in put.texts]),
+                Array("bytea", [digest for put in puts for digest in put.hashes]),
                 VectorArray(np.concatenate([put.vectors for put in puts]), self._db),
             ),
         )
@@ -210,7 +216,7 @@ class Publisher:
             (
                 secrets.randbits(62),
                 *arrays([action.key for action in published], self._kinds),
-                list(range(first, top + 1)),
+                Array("bigint", range(first, top + 1)),
             ),
         )
         if top // 1000 != (first - 1) // 1000:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from likewise.base.bound import Counts, Parked
 from likewise.base.errors import LeaseLost
 from likewise.base.types import Captured, Change, Difference, Key, KeyPart
+from likewise.sql.postgres_arrays import Array
 from likewise.sql.postgres_keys import arrays, back, carried, given, key_from, one
 from likewise.stores.postgres_line import PostgresLine
 from likewise.stores.postgres_schema import BINDING, WORKER, Tables
@@ -189,7 +190,7 @@ class PostgresQueue(PostgresLine):
     def pending(self, keys: Sequence[Key] | None = None) -> set[Key]:
         """Those of `keys` (or all) that have a log entry."""
         tables = self._tables
-        with self._database.read() as db:
+        with self._database.session() as db:
             if keys is None:
                 found = db.execute(f"SELECT DISTINCT {tables.shown()} FROM {tables.log}", ())
             else:
@@ -311,7 +312,7 @@ class PostgresQueue(PostgresLine):
             f"INSERT INTO {self._tables.log} ({self._tables.key_list()}, at)"
             f" SELECT {self._own_keys()}, coalesce(to_timestamp(m1), clock_timestamp())"
             f" FROM {given(self._kinds, 'float8[]')}",
-            (*arrays(keys, self._kinds), times),
+            (*arrays(keys, self._kinds), Array("double precision", times)),
         )
 
     def _unclaim(self, db: Connection, holder: str) -> None:

@@ -15,7 +15,11 @@ def canonical(text: str) -> str:
     Nothing else is changed (no Unicode normalisation: a model's own tokenizer decides that).
     Surrogates can't be written as UTF-8, so they could be neither hashed nor tokenised.
     """
-    return _SURROGATES.sub("\ufffd", _LINE_ENDS.sub("\n", text).strip())
+    if "\r" in text:
+        text = _LINE_ENDS.sub("\n", text)
+    if not text.isascii():
+        text = _SURROGATES.sub("\ufffd", text)
+    return text.strip()
 
 
 def fingerprint(text: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from likewise.base.errors import SettingsError
 
@@ -22,8 +22,11 @@ class Template:
     """
 
     pattern: str
+    _parts: tuple[tuple[str, str | None], ...] = field(init=False, repr=False, compare=False)
+    """Each literal, and the column whose value follows it."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "_parts", self._parsed())
         if not self.columns:
             raise SettingsError(
                 f"template {self._short()!r} names no column; write for example '{{title}}'",
@@ -33,7 +36,7 @@ class Template:
     @property
     def columns(self) -> tuple[str, ...]:
         """Column names in order of first use."""
-        return tuple(dict.fromkeys(name for _, name in self._parts() if name is not None))
+        return tuple(dict.fromkeys(name for _, name in self._parts if name is not None))
 
     def render(self, values: Mapping[str, object]) -> str:
         """The text for one row; `values` holds at least `columns`.
@@ -43,10 +46,10 @@ class Template:
         """
         return "".join(
             literal + ("" if name is None else _shown(values[name]))
-            for literal, name in self._parts()
+            for literal, name in self._parts
         )
 
-    def _parts(self) -> list[tuple[str, str | None]]:
+    def _parsed(self) -> tuple[tuple[str, str | None], ...]:
         try:
             parsed = list(string.Formatter().parse(self.pattern))
         except ValueError as wrong:
@@ -59,7 +62,7 @@ class Template:
                     f"template {self._short()!r}: inside braces only a column's name may stand",
                     param="text",
                 )
-        return [(literal, name) for literal, name, _, _ in parsed]
+        return tuple((literal, name) for literal, name, _, _ in parsed)
 
     def _short(self) -> str:
         return self.pattern if len(self.pattern) <= _SHORTEST else self.pattern[:_SHORTEST] + "…"
