@@ -25,7 +25,8 @@ from likewise.runtime.service import Service
 from likewise.server import databases
 
 NAMES = ("sqlite", "postgres")
-TABLE = "CREATE TABLE docs (id {integer} PRIMARY KEY, slug TEXT UNIQUE, body TEXT NOT NULL)"
+TABLE = "CREATE TABLE {name} (id {integer} PRIMARY KEY, slug TEXT UNIQUE, body TEXT NOT NULL)"
+TABLES = "docs", "plain"
 _numbers = itertools.count(1)
 
 
@@ -38,7 +39,7 @@ class Database(Protocol):
     in a statement. Outside BEGIN and COMMIT each statement is a transaction."""
 
     def new(self) -> str:
-        """The address of a database with the table `docs` and nothing in it."""
+        """The address of a database with `TABLES` and nothing in them."""
 
     def fill(self, address: str, texts: Sequence[str]) -> None:
         """Put a row for each text into `docs`, numbered from 0."""
@@ -63,7 +64,8 @@ def connect(address):
         path = self._folder / f"app{next(_numbers)}.db"
         with contextlib.closing(apsw.Connection(str(path))) as db:
             db.pragma("journal_mode", "wal")
-            db.execute(TABLE.format(integer="INTEGER"))
+            for name in TABLES:
+                db.execute(TABLE.format(name=name, integer="INTEGER"))
         return f"sqlite:{path}"
 
     def fill(self, address: str, texts: Sequence[str]) -> None:
@@ -93,7 +95,8 @@ def connect(address):
             db.execute(f"CREATE DATABASE {name}".encode())
         address = self._address.replace("/postgres?", f"/{name}?")
         with psycopg.connect(address, autocommit=True) as db:
-            db.execute(TABLE.format(integer="bigint").encode())
+            for name in TABLES:
+                db.execute(TABLE.format(name=name, integer="bigint").encode())
         return address
 
     def fill(self, address: str, texts: Sequence[str]) -> None:

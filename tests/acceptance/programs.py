@@ -26,7 +26,7 @@ ACTIONS = [
     lambda: app.touch(),
 ]
 done, end = 0, time.monotonic() + ARGS["seconds"]
-while time.monotonic() < end:
+while time.monotonic() < end or done < ARGS.get("least", 0):
     rng.choice(ACTIONS)()
     done += 1
     time.sleep(rng.random() * 0.01)  # not a wait: the moments of the writes are random
