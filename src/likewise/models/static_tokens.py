@@ -10,8 +10,9 @@ import numpy as np
 import tokenizers
 
 from likewise.base.errors import ModelCorrupt
+from likewise.models.plain import plain_texts, unreadable
 from likewise.models.static import NO_LIMIT, NOTHING, STATIC
-from likewise.models.tokenize import Cut, Encoded, Tokenizer, plain_texts, unreadable
+from likewise.models.tokenize import Cut, Encoded, Tokenizer
 from likewise.models.words import Words, reads_word_by_word
 
 if TYPE_CHECKING:

@@ -10,7 +10,9 @@ import numpy as np
 import tokenizers
 
 from likewise.base.errors import InputError, InputUnreadable, ModelCorrupt
+from likewise.models.lately import Lately
 from likewise.models.parts import read_json
+from likewise.models.plain import plain_texts, unreadable
 from likewise.models.vocabulary import lower_first, open_tokenizer
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ class Tokenizer:
         rows = card.config.get("vocab_size")
         self._rows = rows if isinstance(rows, int) else self.vocabulary
         self._head, self._tail = _around(self._inner)
+        longest = self.max_tokens - len(self._head) - len(self._tail)
+        self._lately = Lately(self._inner, self._head, self._tail, longest=longest)
         self._specials = {
             index
             for index, token in self._inner.get_added_tokens_decoder().items()
@@ -148,18 +152,28 @@ class Tokenizer:
         limit, side = self.limits(cut)
         special = cut is None or cut.special
         whole = [prompt + text for text in plain_texts(texts, first)]
+        known = self._lately.take(whole)
+        new = [text for text in whole if text not in known] if known else whole
         try:
             # One text is read before another thread could be given its turn and give it back.
-            if len(whole) == 1:
-                found = [self._inner.encode(whole[0], add_special_tokens=special)]
+            if len(new) == 1:
+                read = [self._inner.encode(new[0], add_special_tokens=special)]
             else:
-                found = self._inner.encode_batch_fast(whole, add_special_tokens=special)
+                read = self._inner.encode_batch_fast(new, add_special_tokens=special)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
+        found = (np.asarray(one.ids, np.int32) for one in read)
         count = self._prompt_length(prompt) if special else len(self._prompt_ids(prompt))
         return [
-            self._cut(np.asarray(one.ids, np.int32), index, count, limit, side, special)
-            for index, one in enumerate(found, first)
+            self._cut(
+                self._framed(known[text], special) if text in known else next(found),
+                index,
+                count,
+                limit,
+                side,
+                special,
+            )
+            for index, text in enumerate(whole, first)
         ]
 
     def encode_ids(
@@ -242,6 +256,7 @@ class Tokenizer:
             found = self._inner.encode_batch(plain, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(plain, 0, broken) from broken
+        self._lately.keep(plain, found)
         return [np.asarray(one.offsets, np.int64).reshape(-1, 2) for one in found]
 
     def tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[Token]:
@@ -270,6 +285,9 @@ class Tokenizer:
         """
         checked = self._checked(ids, 0)
         return self._inner.decode(checked.tolist(), skip_special_tokens=skip_special)
+
+    def _framed(self, ids: Ids, special: bool) -> Ids:
+        return np.concatenate([self._head, ids, self._tail]) if special else ids
 
     def _prompt_ids(self, prompt: str) -> Ids:
         ids = self._inner.encode(prompt, add_special_tokens=False).ids
@@ -370,31 +388,3 @@ def _around(inner: tokenizers.Tokenizer) -> tuple[Ids, Ids]:
             count = mask.index(0)
             return np.asarray(empty[:count], np.int32), np.asarray(empty[count:], np.int32)
     return np.asarray(empty, np.int32), np.zeros(0, np.int32)
-
-
-def plain_texts(texts: Sequence[str], first: int) -> list[str]:
-    """`texts` as a list of texts, counted from `first`.
-
-    Raises:
-        InputError: one isn't a text.
-    """
-    plain = list(texts)
-    for index, text in enumerate(plain, first):
-        if not isinstance(text, str):
-            raise InputError(
-                f"input {index} must be a text, not {type(text).__name__}", param="input"
-            )
-    return plain
-
-
-def unreadable(texts: Sequence[str], first: int, why: Exception) -> InputError:
-    """The error for texts that a tokenizer refused: it names a lone surrogate."""
-    for index, text in enumerate(texts, first):
-        try:
-            text.encode()
-        except UnicodeEncodeError as broken:
-            return InputUnreadable(
-                f"input {index} isn't valid Unicode: a lone surrogate at character {broken.start}",
-                param="input",
-            )
-    return InputUnreadable(f"the texts can't be tokenised: {why}", param="input")

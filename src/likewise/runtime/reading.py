@@ -11,8 +11,8 @@ from likewise.base.errors import InputError, ModelUnsupported
 from likewise.models.heads import Head, Lexical, MultiVector, Scores, Sparse
 from likewise.models.late import LateText, LateTokenizer, wordless_tokens
 from likewise.models.pairs import PairTokenizer
+from likewise.models.plain import plain_texts
 from likewise.models.together import windows
-from likewise.models.tokenize import plain_texts
 from likewise.runtime.sinks import LexicalRows, Rows, SparseRows, StateRows, TokenRows
 
 if TYPE_CHECKING:
