@@ -26,7 +26,7 @@ from likewise.server import databases
 
 NAMES = ("sqlite", "postgres")
 TABLE = "CREATE TABLE {name} (id {integer} PRIMARY KEY, slug TEXT UNIQUE, body TEXT NOT NULL)"
-TABLES = "docs", "plain"
+TABLES = "docs", "twin"
 _numbers = itertools.count(1)
 
 
