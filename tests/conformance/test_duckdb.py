@@ -548,12 +548,14 @@ def test_times_look_the_same_wherever_a_process_runs(path: Path) -> None:
         assert app.execute("SELECT current_setting('TimeZone')").fetchall() == [("Asia/Tokyo",)]
 
 
-@pytest.mark.parametrize("how", ["settings", "attach"])
+@pytest.mark.parametrize("how", ["settings", "attach", "prefix"])
 def test_a_file_that_this_process_has_open_otherwise(path: Path, how: str) -> None:
     run(path, DOCS)
     settings: dict[str, Any] = {"threads": 1}
     if how == "settings":
         app = duckdb.connect(str(path), config=settings)
+    elif how == "prefix":
+        app = duckdb.connect(f"duckdb:{path}")
     else:
         app = duckdb.connect()
         app.execute(f"ATTACH '{path}'")

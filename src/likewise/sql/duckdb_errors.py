@@ -44,7 +44,8 @@ _BY_WORDS: tuple[tuple[str, type[DatabaseError], str], ...] = (
     (
         "Unique file handle conflict",
         DatabaseLocked,
-        "this process has it open by ATTACH: open it with duckdb.connect(path). It is tried again",
+        "this process has it open by ATTACH, or as 'duckdb:' and its path: open it with "
+        "duckdb.connect(path). It is tried again",
     ),
     ("read-only mode", DatabaseReadOnly, "it is open for reading only"),
 )
