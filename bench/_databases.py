@@ -27,6 +27,7 @@ from likewise.server import databases
 NAMES = ("sqlite", "postgres")
 TABLE = "CREATE TABLE {name} (id {integer} PRIMARY KEY, slug TEXT UNIQUE, body TEXT NOT NULL)"
 TABLES = "docs", "twin"
+"""What is bound, and a table like it that isn't."""
 _numbers = itertools.count(1)
 
 

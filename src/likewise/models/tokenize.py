@@ -10,9 +10,9 @@ import numpy as np
 import tokenizers
 
 from likewise.base.errors import InputError, InputUnreadable, ModelCorrupt
-from likewise.models.lately import Lately
 from likewise.models.parts import read_json
 from likewise.models.plain import plain_texts, unreadable
+from likewise.models.token_cache import TokenCache
 from likewise.models.vocabulary import lower_first, open_tokenizer
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Tokenizer:
         self._rows = rows if isinstance(rows, int) else self.vocabulary
         self._head, self._tail = _around(self._inner)
         longest = self.max_tokens - len(self._head) - len(self._tail)
-        self._lately = Lately(self._inner, self._head, self._tail, longest=longest)
+        self._token_cache = TokenCache(self._inner, self._head, self._tail, longest=longest)
         self._specials = {
             index
             for index, token in self._inner.get_added_tokens_decoder().items()
@@ -152,7 +152,7 @@ class Tokenizer:
         limit, side = self.limits(cut)
         special = cut is None or cut.special
         whole = [prompt + text for text in plain_texts(texts, first)]
-        known = self._lately.take(whole)
+        known = self._token_cache.take(whole)
         new = [text for text in whole if text not in known] if known else whole
         try:
             # One text is read before another thread could be given its turn and give it back.
@@ -256,7 +256,7 @@ class Tokenizer:
             found = self._inner.encode_batch(plain, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(plain, 0, broken) from broken
-        self._lately.keep(plain, found)
+        self._token_cache.keep(plain, found)
         return [np.asarray(one.offsets, np.int64).reshape(-1, 2) for one in found]
 
     def tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[Token]:

@@ -6,21 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from likewise.sql.postgres_arrays import BinaryDumper
+
 if TYPE_CHECKING:
     import psycopg
-    from psycopg.abc import Buffer
-    from psycopg.adapt import Dumper
 
     from likewise.base.types import Vectors
 
     Connection = psycopg.Connection[Any]
-else:
-    try:
-        from psycopg.adapt import Dumper
-    except ImportError:  # said when a database is opened
-        Dumper = object
 
-_BINARY = 1
 _TYPE = "SELECT 'vector'::regtype::oid"
 
 
@@ -52,13 +46,6 @@ class VectorArray:
         return head + body.tobytes()
 
 
-class _VectorArrayDumper(Dumper):
-    format: Any = _BINARY
-
-    def dump(self, obj: VectorArray) -> Buffer | None:
-        return obj.to_bytes()
-
-
 def register(db: Connection) -> None:
     """Let `db` take a `VectorArray` as a parameter."""
-    db.adapters.register_dumper(VectorArray, _VectorArrayDumper)
+    db.adapters.register_dumper(VectorArray, BinaryDumper)

@@ -76,27 +76,28 @@ def _numbers(kind: str, values: Sequence[Any]) -> bytes:
 
 
 def _sized(kind: str, values: Sequence[Any]) -> bytes:
-    held = [each for each in values if each is not None]
     if kind == "text":
-        held = [each.encode("utf-8") for each in held]
-        if b"\0" in b"".join(held):
+        values = [None if each is None else each.encode("utf-8") for each in values]
+        if any(each is not None and b"\0" in each for each in values):
             raise TypeError("a text holds NUL")
-    left = iter(held)
-    ordered = (None if each is None else next(left) for each in values)
     return b"".join(
         chain.from_iterable(
-            (_NULL, b"") if each is None else (_LENGTH.pack(len(each)), each) for each in ordered
+            (_NULL, b"") if each is None else (_LENGTH.pack(len(each)), each) for each in values
         )
     )
 
 
-class _ArrayDumper(Dumper):
+class BinaryDumper(Dumper):
+    """For a parameter that writes itself, by `to_bytes`, in the binary form of its type."""
+
     format: Any = _BINARY
 
-    def dump(self, obj: Array) -> Buffer | None:
-        return obj.to_bytes()
+    def dump(self, obj: Any) -> Buffer | None:
+        """As it crosses."""
+        made: bytes = obj.to_bytes()
+        return made
 
 
 def register(db: Connection) -> None:
     """Let `db` take an `Array` as a parameter."""
-    db.adapters.register_dumper(Array, _ArrayDumper)
+    db.adapters.register_dumper(Array, BinaryDumper)

@@ -34,13 +34,10 @@ def given(kinds: Sequence[str], *more: str) -> str:
 
 def arrays(keys: Sequence[Key], kinds: Sequence[str]) -> list[Array]:
     """The parameters of `given`: an array a column."""
-    made = []
-    for place, kind in enumerate(kinds):
-        column = [key[place] for key in keys]
-        if kind == "any":
-            column = [part_text(part) for part in column]
-        made.append(Array(one(kind), column))
-    return made
+    return [
+        Array(one(kind), [carried(kind, key[place]) for key in keys])
+        for place, kind in enumerate(kinds)
+    ]
 
 
 def carried(kind: str, part: KeyPart) -> KeyPart:

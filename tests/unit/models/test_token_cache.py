@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from likewise.models import lately
+from likewise.models import token_cache
 from likewise.models.card import read_card
-from likewise.models.lately import Lately
+from likewise.models.token_cache import TokenCache
 from likewise.models.tokenize import Cut, Tokenizer, _around
 
 WORDS = ["A rocket flies to the moon.", "Boil the pasta, then salt it.", "née Müller 100 %"]
@@ -67,7 +67,7 @@ def real(model_folder: Path) -> Tokenizer:
 def test_texts_alone_are_what_they_are_between_special_tokens(kind: str, texts: list[str]) -> None:
     inner = _MADE.setdefault(kind, KINDS[kind]())
     head, tail = _around(inner)
-    remembered = Lately(inner, head, tail, longest=1000)
+    remembered = TokenCache(inner, head, tail, longest=1000)
     remembered.keep(texts, inner.encode_batch(texts, add_special_tokens=False))
     found = remembered.take(texts)
     assert found.keys() == set(texts)
@@ -132,15 +132,15 @@ def test_a_text_is_read_once_and_only_once_remembered(
 
 
 def test_not_too_many_are_remembered(real: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lately, "_MOST", 10)
+    monkeypatch.setattr(token_cache, "_MOST", 10)
     for number in range(30):
         real.spans([f"text {number}"])
-    assert len(vars(real._lately)["_kept"]) <= 10
+    assert len(vars(real._token_cache)["_kept"]) <= 10
 
 
 def test_a_tokenizer_that_puts_something_else_around_a_text() -> None:
     inner = byte_level()
     _, tail = _around(inner)
-    remembered = Lately(inner, np.array([7], np.int32), tail, longest=1000)
+    remembered = TokenCache(inner, np.array([7], np.int32), tail, longest=1000)
     remembered.keep(WORDS, inner.encode_batch(WORDS, add_special_tokens=False))
     assert remembered.take(WORDS) == {}

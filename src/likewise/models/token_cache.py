@@ -1,4 +1,4 @@
-"""Texts that were cut into passages a moment ago and are about to be embedded: read once."""
+"""Token ids of texts that were cut into passages a moment ago, for when they are embedded."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _MOST = 4096
 _PROBES = "Two words, 1 é", "de.ux"
 
 
-class Lately:
-    """Token ids of texts, without special ones, until they are asked for. Safe to share.
+class TokenCache:
+    """Token ids of texts, without special ones, until they are taken. Safe to share.
 
     What a tokenizer gives for a text alone must be what it gives between special tokens. Where
     probes say otherwise nothing is remembered.
