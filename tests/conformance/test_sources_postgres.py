@@ -327,12 +327,12 @@ def test_one_row_a_statement_and_pieces_of_large_ones(app: PgApp, plain: Postgre
     ["id bigint PRIMARY KEY, slug text", "id text PRIMARY KEY, slug text"]
     + ["id bigint, slug text, PRIMARY KEY (id, slug)"],
 )
-@pytest.mark.parametrize("count", [9, 10, 19, 20, 21, 25, 40, 100, 199, 200, 201, 225])
+@pytest.mark.parametrize("count", [1, 5, 6, 9, 10, 19, 20, 21, 25, 40, 100, 199, 200, 201, 225])
 def test_no_key_is_left_between_two_pieces(
     app: PgApp, monkeypatch: pytest.MonkeyPatch, count: int, columns: str
 ) -> None:
-    """Pieces of 10 keys, 2 of them a pass, 10 passes; what is beyond is numbered."""
-    for name, value in (("PIECE", 10), ("_SHORT", 2), ("_LONG", 2)):
+    """Up to 5 keys at once, else pieces of 10, 2 a pass, 10 passes; the rest is numbered."""
+    for name, value in (("_FEW", 5), ("PIECE", 10), ("_SHORT", 2), ("_LONG", 2)):
         monkeypatch.setattr(postgres_triggers, name, value)
     app(f"CREATE TABLE docs ({columns}, title text, body text)")
     wanted = {(str(n), f"s{n}")[: 1 + ("(id" in columns)] for n in range(1, count + 1)}
@@ -547,6 +547,17 @@ def test_straight_into_a_partition(app: PgApp, parted: PostgresSource) -> None:
     assert [op for _, op in logged(parted)] == ["upsert", "upsert", "delete"]
     app("TRUNCATE docs_high")
     assert logged(parted) == [((), "all")]
+
+
+def test_a_move_that_the_other_partition_refuses(app: PgApp, parted: PostgresSource) -> None:
+    app("INSERT INTO docs SELECT n, n, 't', 'b' FROM generate_series(1, 4) n")
+    app("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    app("CREATE TRIGGER no BEFORE INSERT ON docs_high FOR EACH ROW EXECUTE FUNCTION no()")
+    taken(parted)
+    app("UPDATE docs SET id = 150 WHERE id = 1")
+    app("UPDATE docs SET id = id + 150 WHERE id IN (2, 3)")
+    assert app("SELECT id FROM docs ORDER BY id") == [(4,)]
+    assert sorted((c.op, c.key) for c in taken(parted)) == [("delete", (n,)) for n in (1, 2, 3)]
 
 
 def test_partitions_that_come_and_go(app: PgApp, parted: PostgresSource) -> None:

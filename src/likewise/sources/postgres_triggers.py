@@ -26,6 +26,8 @@ _PASSES = 10
 _SHORT, _LONG = 20, 4
 """Rows of the outbox that one pass fills. All its keys are one array before that, of which Postgres
 allows 1 GB, and some keys are as long as an index takes: 2,700 bytes."""
+_FEW = 1000
+"""Keys that are read into variables at first: where a statement has no more, that is all."""
 _WROTE = "likewise_wrote := likewise_wrote OR FOUND;"
 _COMPARED_AS_THEY_ARE = frozenset(
     (
@@ -138,15 +140,15 @@ def _settings(reading: Reading) -> str:
     return "".join(f" SET {each}" for each in STABLE_TEXT)
 
 
-def _guarded(names: Names, probe: str, end: str) -> str:
-    """`probe`, and what is done when it fails: the application's statement must not.
+def _guarded(names: Names, read: str, end: str) -> str:
+    """`read`, and what is done when it fails: the application's statement must not.
 
     It fails when a column was dropped, renamed or given another type: the worker will say so.
     Nothing is written in the block, as that would use up a transaction number each time.
     """
     there = literal(names.outbox)
     return (
-        f" BEGIN {probe} EXCEPTION WHEN syntax_error_or_access_rule_violation OR data_exception"
+        f" BEGIN {read} EXCEPTION WHEN syntax_error_or_access_rule_violation OR data_exception"
         f" THEN IF to_regclass({there}) IS NOT NULL THEN {_all(names)} END IF; {end} END;"
     )
 
@@ -155,34 +157,125 @@ def _all(names: Names) -> str:
     return f"INSERT INTO {names.outbox} (op) VALUES ('all'); likewise_wrote := true;"
 
 
-def _by_statement(names: Names, reading: Reading, end: str) -> str:
-    keys = [f"k{number}" for number in range(1, len(reading.key) + 1)]
-    shown = ", ".join(
-        f"{key_shown(column, 't')} AS {key}" for column, key in zip(reading.key, keys, strict=True)
-    )
-    compared = [f"{_compared(c)} AS w{at}" for at, c in enumerate(_watched(reading))]
-    new, old = (f"SELECT {', '.join([shown, *compared])} FROM {side} t" for side in "no")
-    changed = f"SELECT {', '.join(keys)} FROM ({new} EXCEPT ALL {old}) x"
-    left = f"SELECT {shown} FROM o t EXCEPT SELECT {shown} FROM n t"
-    inserted, deleted = (f"SELECT {shown} FROM {side} t" for side in "no")
-    pieces = _SHORT if all(column.type in _OF_FEW_BYTES for column in reading.key) else _LONG
+@dataclass(frozen=True, slots=True)
+class _Statement:
+    """What the function for statements is made of: columns k1, k2, ... and w0, w1, ...
 
-    def probe(side: str) -> str:
-        """What fails where `_put` would; it is only planned, as WHERE leaves nothing to run."""
-        fitting = [f"ARRAY[s.{key}] || b.{key}" for key in keys]
-        there = [f"s.w{at}" for at in range(len(compared))]
+    A statement of one row, which most are, is a read into variables and a plain INSERT: that takes
+    half as long as a query that writes as many rows of the outbox as there are pieces.
+    """
+
+    names: Names
+    kinds: Sequence[str]
+    """The array type of each key column."""
+    shown: str
+    """The key columns of a transition table `t`."""
+    compared: Sequence[str]
+    """The columns of `t` that decide whether an update changed the text."""
+    pieces: int
+
+    @property
+    def keys(self) -> list[str]:
+        return [f"k{number}" for number in range(1, len(self.kinds) + 1)]
+
+    @property
+    def watched(self) -> list[str]:
+        return [f"w{at}" for at in range(len(self.compared))]
+
+    def rows(self, side: str) -> str:
+        """The query that gives keys and watched columns of a transition table."""
+        shown = (f"{each} AS {w}" for each, w in zip(self.compared, self.watched, strict=True))
+        return f"SELECT {', '.join([self.shown, *shown])} FROM {side} t"
+
+    def declared(self) -> str:
+        """Variables: the keys of either side, and whether an update changed the text."""
+        both = (
+            f" likewise_n{at} {kind}; likewise_o{at} {kind};"
+            for at, kind in enumerate(self.kinds, start=1)
+        )
+        return "".join(both) + " likewise_changed boolean;"
+
+    def read(self) -> str:
+        """Read the first keys; fails where writing them would.
+
+        An update's only row is compared with what it was before; of more rows this tells nothing.
+        """
+        news, olds = (self._variables(side) for side in "no")
+
+        def few(side: str, into: str) -> str:
+            some = f"({self.rows(side)} LIMIT {_FEW + 1}) s"
+            arrays = (f"ARRAY(SELECT s.{k} FROM {some}) || {self._fits(k)}" for k in self.keys)
+            return f"SELECT {', '.join(arrays)} INTO {into};"
+
+        arrays = (f"array_agg({s}.{k}) || {self._fits(k)}" for s in "sr" for k in self.keys)
+        sides = (", ".join(f"{side}.{w}" for w in self.watched) for side in "sr")
+        differ = " IS DISTINCT FROM ".join(f"ROW({side})" for side in sides)
+        first = (f"({self.rows(side)} LIMIT 2) {alias}" for side, alias in ("ns", "or"))
         return (
-            f"PERFORM {', '.join(fitting + there)} FROM ({side}) s, {names.outbox} b WHERE false;"
+            f"IF TG_OP = 'INSERT' THEN {few('n', news)} ELSIF TG_OP = 'DELETE' THEN"
+            f" {few('o', olds)} ELSE SELECT {', '.join(arrays)}, coalesce(bool_or({differ}), false)"
+            f" INTO {news}, {olds}, likewise_changed FROM {', '.join(first)}; END IF;"
         )
 
-    probes = f"IF TG_OP = 'DELETE' THEN {probe(old)} ELSE {probe(new)} END IF;"
+    def write_all(self, op: str, side: str) -> str:
+        """Write the keys of an INSERT or a DELETE."""
+        variable = f"likewise_{side}1"
+        many = _put_all(
+            self.names, self.keys, op, f"SELECT {self.shown} FROM {side} t", self.pieces
+        )
+        return (
+            f"IF cardinality({variable}) > {_FEW} THEN {many}"
+            f" ELSIF {variable} <> '{{}}' THEN {self._few(op, side)} END IF;"
+        )
+
+    def write_changed(self) -> str:
+        """Write what an UPDATE changed: keys that went, and those whose key or text is another."""
+        keys = ", ".join(self.keys)
+        changed = f"SELECT {keys} FROM ({self.rows('n')} EXCEPT ALL {self.rows('o')}) x"
+        left = f"SELECT {self.shown} FROM o t EXCEPT SELECT {self.shown} FROM n t"
+        moved = f"ROW({self._variables('n')}) IS DISTINCT FROM ROW({self._variables('o')})"
+        many = (
+            f"{_put(self.names, self.keys, 'delete', left)}"
+            f" {_put(self.names, self.keys, 'upsert', changed)}"
+        )
+        return (
+            f"IF cardinality(likewise_n1) = 1 THEN"
+            f" IF {moved} THEN likewise_changed := true; {self._few('delete', 'o')} END IF;"
+            f" IF likewise_changed THEN {self._few('upsert', 'n')} END IF;"
+            f" ELSE {many} END IF;"
+        )
+
+    def _fits(self, key: str) -> str:
+        """Nothing, of the type that the outbox has for `key`."""
+        return f"(SELECT b.{key} FROM {self.names.outbox} b WHERE false)"
+
+    def _variables(self, side: str) -> str:
+        return ", ".join(f"likewise_{side}{at}" for at in range(1, len(self.kinds) + 1))
+
+    def _few(self, op: str, side: str) -> str:
+        return (
+            f"INSERT INTO {self.names.outbox} (op, {', '.join(self.keys)}) VALUES"
+            f" ('{op}', {self._variables(side)}); likewise_wrote := true;"
+        )
+
+
+def _by_statement(names: Names, reading: Reading, end: str) -> str:
+    few_bytes = all(column.type in _OF_FEW_BYTES for column in reading.key)
+    made = _Statement(
+        names,
+        [_array(kind) for kind in reading.kinds],
+        ", ".join(f"{key_shown(c, 't')} AS k{at}" for at, c in enumerate(reading.key, start=1)),
+        [_compared(column) for column in _watched(reading)],
+        _SHORT if few_bytes else _LONG,
+    )
     return (
-        "DECLARE likewise_wrote boolean := false; likewise_at int := 0; likewise_count int; BEGIN"
+        "DECLARE likewise_wrote boolean := false; likewise_at int := 0; likewise_count int;"
+        f"{made.declared()} BEGIN"
         f" IF TG_OP = 'TRUNCATE' THEN {_all(names)} {end} END IF;"
-        f"{_guarded(names, probes, end)}"
-        f" IF TG_OP = 'INSERT' THEN {_put_all(names, keys, 'upsert', inserted, pieces)}"
-        f" ELSIF TG_OP = 'DELETE' THEN {_put_all(names, keys, 'delete', deleted, pieces)}"
-        f" ELSE {_put(names, keys, 'delete', left)} {_put(names, keys, 'upsert', changed)} END IF;"
+        f"{_guarded(names, made.read(), end)}"
+        f" IF TG_OP = 'INSERT' THEN {made.write_all('upsert', 'n')}"
+        f" ELSIF TG_OP = 'DELETE' THEN {made.write_all('delete', 'o')}"
+        f" ELSE {made.write_changed()} END IF;"
         f" {end} END"
     )
 
