@@ -19,20 +19,30 @@ BATCH, BODY_CHARACTERS = 1000, 300
 SIDES = ("plain", "idle trigger", "bound")
 """`idle trigger`: a statement trigger that is given the new rows and does nothing with them, which
 is what Postgres itself takes for telling."""
-Row = tuple[int, str]
+KINDS = {
+    "bare": "id bigint PRIMARY KEY, body text NOT NULL",
+    "docs": "id bigint PRIMARY KEY, slug text UNIQUE, body text NOT NULL",
+}
+"""`docs` is the table of the other benches; `bare` is the cheapest that can be bound."""
+Row = tuple[Any, ...]
 Load = Callable[[Any, str, Sequence[Row]], None]
 
 
-def loads(address: str, rows: int, rounds: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """Of each way to load a table: its name, and seconds of each side, medians of `rounds`.
+def loads(
+    address: str, kind: str, rows: int, rounds: int
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Of each way to load a table of a kind: its name, and seconds of each side, median `rounds`.
 
     A worker doesn't run; tables and outbox are emptied, and all is written to disk, before each.
     """
     # Without what COPY reads as an escape.
     text = " ".join(_texts.mixed(100)[0]).replace("\\", "")
-    data = [(at, text[at % 1000 : at % 1000 + BODY_CHARACTERS]) for at in range(rows)]
+    bodies = (text[at % 1000 : at % 1000 + BODY_CHARACTERS] for at in range(rows))
+    data: list[Row] = [
+        (at, body) if kind == "bare" else (at, f"s{at}", body) for at, body in enumerate(bodies)
+    ]
     with psycopg.connect(address, autocommit=True) as db:
-        _prepare(db, address, data)
+        _prepare(db, address, KINDS[kind], data)
         for name, load in WAYS.items():
             times: dict[str, list[float]] = {side: [] for side in SIDES}
             for at in range(rounds):
@@ -42,11 +52,10 @@ def loads(address: str, rows: int, rounds: int) -> Iterator[tuple[str, dict[str,
             yield name, {side: statistics.median(each) for side, each in times.items()}
 
 
-def _prepare(db: Any, address: str, data: Sequence[Row]) -> None:
-    db.execute("CREATE TABLE stage (id bigint PRIMARY KEY, body text NOT NULL)")
+def _prepare(db: Any, address: str, columns: str, data: Sequence[Row]) -> None:
+    for name in ("stage", *SIDES):
+        db.execute(f'CREATE TABLE "{name}" ({columns})')
     _copy(db, "stage", data)
-    for side in SIDES:
-        db.execute(f'CREATE TABLE "{side}" (id bigint PRIMARY KEY, body text NOT NULL)')
     db.execute(
         "CREATE FUNCTION idle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
     )
@@ -83,20 +92,21 @@ def _select(db: Any, side: str, data: Sequence[Row]) -> None:
 def _copy(db: Any, side: str, data: Sequence[Row]) -> None:
     with db.cursor().copy(f'COPY "{side}" FROM STDIN') as copy:
         for at in range(0, len(data), BATCH):
-            copy.write("".join(f"{key}\t{body}\n" for key, body in data[at : at + BATCH]))
+            copy.write("".join("\t".join(map(str, row)) + "\n" for row in data[at : at + BATCH]))
 
 
 def _arrays(db: Any, side: str, data: Sequence[Row]) -> None:
-    sql = f'INSERT INTO "{side}" SELECT * FROM unnest(%s::bigint[], %s::text[])'
+    arrays = ", ".join(["%s::bigint[]"] + ["%s::text[]"] * (len(data[0]) - 1))
     for at in range(0, len(data), BATCH):
-        keys, bodies = zip(*data[at : at + BATCH], strict=True)
-        db.execute(sql, (list(keys), list(bodies)))
+        columns = [list(column) for column in zip(*data[at : at + BATCH], strict=True)]
+        db.execute(f'INSERT INTO "{side}" SELECT * FROM unnest({arrays})', columns)
 
 
 def _executemany(db: Any, side: str, data: Sequence[Row]) -> None:
     for at in range(0, len(data), BATCH):
         with db.transaction(), db.cursor() as cursor:
-            cursor.executemany(f'INSERT INTO "{side}" VALUES (%s, %s)', data[at : at + BATCH])
+            marks = ", ".join(["%s"] * len(data[0]))
+            cursor.executemany(f'INSERT INTO "{side}" VALUES ({marks})', data[at : at + BATCH])
 
 
 WAYS: dict[str, Load] = {

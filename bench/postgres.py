@@ -10,7 +10,8 @@ change is from then until it can be seen in the store's feed, which indexes foll
 10 ms). At the end nothing may wait, be missing, stale or orphaned. The model is a table of random
 token vectors, as the subject is the queue: it really embeds each text, and takes next to no time.
 
-Inserts: what a bulk load takes of the application's time with and without a binding, by turns.
+Inserts: what a bulk load takes of the application's time with and without a binding, by turns, into
+a table like that one (key, unique column, text), and into a bare one without the unique column.
 """
 
 from __future__ import annotations
@@ -114,10 +115,11 @@ def main() -> None:
         database = _databases.Postgres(server)
         loaded: dict[str, Any] = {}
         if given.rounds:
-            for way, seconds in _bulk.loads(database.new(), given.rows, given.rounds):
-                loaded[way] = seconds
-                shown = ", ".join(f"{side} {took:.3f} s" for side, took in seconds.items())
-                print(f"{way}: {shown}", flush=True)
+            for kind in _bulk.KINDS:
+                for way, seconds in _bulk.loads(database.new(), kind, given.rows, given.rounds):
+                    loaded[f"{kind}: {way}"] = seconds
+                    shown = ", ".join(f"{side} {took:.3f} s" for side, took in seconds.items())
+                    print(f"{kind}: {way}: {shown}", flush=True)
         with tempfile.TemporaryDirectory() as place:
             found = queue(database, Path(place), given.rows, given.rate, given.changes)
     print(write("postgres", {"rows": given.rows, **found, "loads": loaded}))

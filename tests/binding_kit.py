@@ -37,8 +37,8 @@ def fake_vector(text: str) -> np.ndarray:
     return np.frombuffer(digest, dtype=np.uint8).astype(np.float32)
 
 
-def bars(texts: Sequence[str]) -> list[tuple[Chunk, ...]]:
-    """A splitter: passages end at each `|`; empty ones are left out."""
+def bars(texts: Sequence[str], held: Sequence[Sequence[int]] = (), /) -> list[tuple[Chunk, ...]]:
+    """A splitter: passages end at each `|` and nowhere else; empty ones are left out."""
     made = []
     for text in texts:
         chunks: list[Chunk] = []

@@ -6,6 +6,7 @@ import pydoc_data.topics
 import random
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,15 @@ class Bound:
         return list(self.model.texts)
 
     def passages(self, text: str) -> list[str]:
-        return [text[chunk.start : chunk.end] for chunk in self.split([text])[0]]
+        """What is stored of the row, whose text is `text` now."""
+        chunks = [chunk for block in self.table.scan() for chunk in block.chunks]
+        chunks.sort(key=lambda chunk: chunk.ordinal)
+        assert chunks[0].start == 0
+        for before, after in pairwise(chunks):
+            assert before.start < after.start and before.end < after.end
+            assert not text[before.end : after.start].strip(), "all of the text is in a passage"
+        assert not text[chunks[-1].end :].strip()
+        return [text[chunk.start : chunk.end] for chunk in chunks]
 
     def close(self) -> None:
         self.worker.close()
@@ -80,27 +89,31 @@ def document(split: Any, passages: int) -> str:
     return text[: split([text])[0][passages - 1].end]
 
 
-@pytest.mark.parametrize("chunk", ["sentences:128/0", "sentences:128/16", "headings:128/0"])
+@pytest.mark.parametrize(
+    "chunk",
+    ["tokens:128/0", "tokens:128/16", "sentences:128/0", "sentences:128/16", "headings:128/0"],
+)
 def test_a_word_of_a_hundred_passages(service: Service, tmp_path: Path, chunk: str) -> None:
+    """Each edit is of the text as the edits before it left it."""
     bound = Bound(tmp_path, service, chunk)
     text = document(bound.split, 100)
-    words = list(re.finditer(r"\b[a-z]{3,}\b", text))
     assert len(bound.cost(text)) >= 98, "a text of passages that differ"
+    before = bound.passages(text)
     pick, costs = random.Random(5), []
-    for at in range(30):
+    for at in range(60):
+        words = list(re.finditer(r"\b[a-z]{3,}\b", text))
         # In turn at the beginning, the end, and everywhere between; inserted, deleted, replaced.
-        word = words[round(at * (len(words) - 1) / 29)]
-        new = ("", pick.choice(words)[0], f"{pick.choice(words)[0]} {word[0]}")[at % 3]
-        edited = text[: word.start()] + new + text[word.end() :]
-        given = bound.cost(edited)
-        assert set(given) <= set(bound.passages(edited)) - set(bound.passages(text))
+        word = words[round(at % 30 * (len(words) - 1) / 29)]
+        other = pick.choice([each[0] for each in words if each[0] != word[0]])
+        new = ("", other, f"{other} {word[0]}")[at % 3]
+        text = text[: word.start()] + new + text[word.end() :]
+        given = bound.cost(text)
+        after = bound.passages(text)
+        assert sorted(given) == sorted(set(after) - set(before))
+        assert all(len(each) <= 128 for each in bound.split.spans(after))
         costs.append(len(given))
-        # What the document had before is stored no more once it isn't in it.
-        back = bound.cost(text)
-        assert set(back) <= set(bound.passages(text)) - set(bound.passages(edited))
-    assert min(costs) >= 1
-    assert sum(cost <= 2 for cost in costs) >= 28
-    assert max(costs) <= 5
-    assert sum(costs) <= 45
+        before = after
+    assert set(costs) <= {1, 2}
+    assert sum(costs) <= 75
     assert verify(bound.source, bound.table, repair=False).is_clean
     bound.close()

@@ -23,11 +23,21 @@ if TYPE_CHECKING:
         Vectors,
     )
 
-Splitter = Callable[[Sequence[str]], "list[tuple[Chunk, ...]]"]
-"""Cuts each text into passages that the model reads whole."""
-
 Filter = Callable[["Key"], bool]
 """Whether a row may be returned."""
+
+
+class Splitter(Protocol):
+    """Cuts texts into passages that the model reads whole."""
+
+    def __call__(
+        self, texts: Sequence[str], held: Sequence[Sequence[int]] = (), /
+    ) -> list[tuple[Chunk, ...]]:
+        """The passages of each text, in order.
+
+        `held`: for each text, characters after which passages should end too, if given.
+        """
+        ...
 
 
 class Embedder(Protocol):

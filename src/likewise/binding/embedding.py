@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +18,12 @@ from likewise.base.errors import (
 from likewise.base.log import fields, logger
 from likewise.base.space import CANARY
 from likewise.base.types import Action, Chunk, Park, Put, Row, passage_hash
+from likewise.binding.edits import Edits, nothing_known, nothing_stored
 
 if TYPE_CHECKING:
     from likewise.base.protocols import Embedder, Splitter
     from likewise.base.types import Vectors
+    from likewise.binding.edits import Known, Stored
 
 _log = logger("binding.embedding")
 
@@ -32,14 +34,6 @@ true of every row, so that none is parked for it."""
 Piece = tuple[Row, int, tuple[Chunk, ...]]
 """A row, the log entry it answers, and its passages."""
 
-Known = Callable[[Sequence[bytes]], "Mapping[bytes, Vectors]"]
-"""Vectors that are stored already, by the hash of a passage's text."""
-
-
-def _nothing(hashes: Sequence[bytes]) -> Mapping[bytes, Vectors]:
-    """The default for `known`."""
-    return {}
-
 
 class Embedding:
     """Turns rows into actions. Safe to use from several threads when the embedder is.
@@ -48,12 +42,19 @@ class Embedding:
     """
 
     def __init__(
-        self, embedder: Embedder, split: Splitter, *, most_chunks: int, known: Known = _nothing
+        self,
+        embedder: Embedder,
+        split: Splitter,
+        *,
+        most_chunks: int,
+        known: Known = nothing_known,
+        stored: Stored = nothing_stored,
     ) -> None:
         self._embedder = embedder
         self._split = split
         self._most_chunks = most_chunks
         self._known = known
+        self._edits = Edits(split, known=known, stored=stored)
 
     def actions(self, rows: Sequence[tuple[Row, int]]) -> list[Action]:
         """A `Put` for each row, or a `Park` for one that the model can't embed.
@@ -64,7 +65,7 @@ class Embedding:
         """
         made: list[Action] = [_set_aside(row, seq, row.error) for row, seq in rows if row.error]
         readable = [(row, seq) for row, seq in rows if not row.error]
-        for group in _grouped(self._pieces(readable, made), self._most_chunks):
+        for group in _grouped(self._settled(self._pieces(readable, made)), self._most_chunks):
             made += self._embed(group)
         return made
 
@@ -81,6 +82,10 @@ class Embedding:
             half = len(rows) // 2
             return self._pieces(rows[:half], made) + self._pieces(rows[half:], made)
         return [(row, seq, cut) for (row, seq), cut in zip(rows, passages, strict=True)]
+
+    def _settled(self, pieces: Sequence[Piece]) -> list[Piece]:
+        settled = self._edits.settle([row for row, *_ in pieces], [cut for *_, cut in pieces])
+        return [(row, seq, cut) for (row, seq, _), cut in zip(pieces, settled, strict=True)]
 
     def _embed(self, pieces: Sequence[Piece], *, is_suspect: bool = False) -> list[Action]:
         """Embed; on a failure halve until the rows that cause it stand alone.

@@ -14,6 +14,7 @@ from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import BindingNotFound, LeaseLost, LikewiseError, SpaceMismatch
 from likewise.base.log import fields, logger
 from likewise.binding.batches import BatchRows, parts
+from likewise.binding.edits import passages_of
 from likewise.binding.embedding import Embedding
 from likewise.binding.intake import Intake, require_meant
 from likewise.binding.ledger import LEASE_SECONDS, Ledger
@@ -108,7 +109,11 @@ class Worker:
         self._clock = clock
         self._at = at
         self._embedding = Embedding(
-            embedder, split, most_chunks=self.options.batch_chunks, known=table.known
+            embedder,
+            split,
+            most_chunks=self.options.batch_chunks,
+            known=table.known,
+            stored=passages_of(table),
         )
         self._ledger = Ledger(table, seconds=self.options.lease_seconds, clock=clock)
         self.intake = Intake(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from likewise.text.passages import EVEN_THE_SHORTEST, Round, Tokens, cut, passages, require_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -29,7 +29,7 @@ _STEP, _DEEPEST = 2, 12
 
 
 def chunk_code(
-    text: str, spans: npt.NDArray[np.int64], *, size: int, overlap: int
+    text: str, spans: npt.NDArray[np.int64], *, size: int, overlap: int, held: Sequence[int] = ()
 ) -> tuple[Chunk, ...]:
     """Passages of source code of at most `size` tokens, which end where definitions do.
 
@@ -39,6 +39,7 @@ def chunk_code(
     closes a block with the block. A definition of more than `size` tokens is cut at those inside,
     else between lines, and only a line of more than `size` tokens within. The overlap is whole
     lines. All tokens but white space are covered; a text without tokens has no passage.
+    Passages end after the characters `held` too.
 
     Raises:
         SettingsError: `size` isn't positive, or `overlap` isn't between 0 and half of it.
@@ -59,7 +60,7 @@ def chunk_code(
     rounds = [Round(tokens.listed(found), (2, 4)) for _, found in sorted(definitions.items())]
     rounds.append(Round(tokens.listed(lines), (2, 4, 8, EVEN_THE_SHORTEST)))
     rounds.append(Round(tokens.listed(closers), (2, 4, EVEN_THE_SHORTEST)))
-    ends = cut(tokens, rounds, size=size)
+    ends = cut(tokens, rounds, size=size, held=held)
     return passages(tokens, ends, tokens.listed(lines), size=size, overlap=overlap)
 
 

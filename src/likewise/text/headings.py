@@ -26,7 +26,7 @@ _NUMBERED = re.compile(r"\d{1,3}(?:\.\d{1,3})+\.?[ \t]+[^\W\d_].{0,78}(?<![.!?:;
 
 
 def chunk_headings(
-    text: str, spans: npt.NDArray[np.int64], *, size: int, overlap: int
+    text: str, spans: npt.NDArray[np.int64], *, size: int, overlap: int, held: Sequence[int] = ()
 ) -> tuple[Chunk, ...]:
     """Passages of `text` of at most `size` tokens, none of which reaches over a heading.
 
@@ -34,6 +34,7 @@ def chunk_headings(
     at each heading of any level; headings with nothing between them begin one together. What
     stands under a heading is cut as `chunk_sentences` does where it is too long; no overlap reaches
     over a heading. All tokens but white space are covered; a text without tokens has no passage.
+    Passages end after the characters `held` too.
 
     Raises:
         SettingsError: `size` isn't positive, or `overlap` isn't between 0 and half of it.
@@ -52,7 +53,7 @@ def chunk_headings(
     # A heading stays with what follows it, whatever full stops are in it.
     found = {at: rank for at, rank in sentence_ends(text).items() if not in_title(at)}
     fixed = [tokens.at(start) for start in starts]
-    ends = cut(tokens, sentence_rounds(tokens, found), size=size, fixed=fixed)
+    ends = cut(tokens, sentence_rounds(tokens, found), size=size, fixed=fixed, held=held)
     return passages(tokens, ends, tokens.listed(found), size=size, overlap=overlap, fixed=fixed)
 
 

@@ -123,19 +123,25 @@ def require_sizes(size: int, overlap: int) -> None:
 
 
 def cut(
-    tokens: Tokens, rounds: Sequence[Round], *, size: int, fixed: Iterable[int] = ()
+    tokens: Tokens,
+    rounds: Sequence[Round],
+    *,
+    size: int,
+    fixed: Iterable[int] = (),
+    held: Iterable[int] = (),
 ) -> list[int]:
     """Where passages begin and end: token indices from 0 to their count, each at most `size` apart.
 
-    `fixed` are places that are ends in any case. What no round can cut is cut between words, then
-    between characters, then between any two tokens.
+    `fixed` are places that are ends in any case, and so is what follows the characters `held`. What
+    no round can cut is cut between words, then between characters, then between any two tokens.
     """
     last = (
         Round(tokens.inside(tokens.is_between_words), (2, 4, EVEN_THE_SHORTEST)),
         Round(tokens.inside(tokens.is_clean), (2, EVEN_THE_SHORTEST)),
         Round(tokens.inside(lambda _: True), (2,)),
     )
-    ends = sorted({0, tokens.count, *(at for at in fixed if 0 < at < tokens.count)})
+    given = {*fixed, *(tokens.at(position) for position in held)}
+    ends = sorted({0, tokens.count, *(at for at in given if 0 < at < tokens.count)})
     for each in (*rounds, *last):
         long = [(low, high) for low, high in pairwise(ends) if high - low > size]
         if not long:

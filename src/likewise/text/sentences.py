@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from likewise.text.passages import EVEN_THE_SHORTEST, Round, Tokens, cut, passages, require_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -43,7 +43,7 @@ _BEFORE_NUMBERS = frozenset(
 
 
 def chunk_sentences(
-    text: str, spans: npt.NDArray[np.int64], *, size: int, overlap: int
+    text: str, spans: npt.NDArray[np.int64], *, size: int, overlap: int, held: Sequence[int] = ()
 ) -> tuple[Chunk, ...]:
     """Passages of whole sentences of `text`, of at most `size` tokens.
 
@@ -51,7 +51,8 @@ def chunk_sentences(
     after a paragraph, else after a sentence or an item of a list. A sentence of more than `size`
     tokens is cut after a line or a comma, else after a word. A passage repeats as many whole
     sentences of the one before as `overlap` tokens hold and `size` leaves room for. All tokens
-    but white space are covered; a text without tokens has no passage.
+    but white space are covered; a text without tokens has no passage. Passages end after the
+    characters `held` too.
 
     Raises:
         SettingsError: `size` isn't positive, or `overlap` isn't between 0 and half of it.
@@ -61,7 +62,7 @@ def chunk_sentences(
     if not tokens.count:
         return ()
     found = sentence_ends(text)
-    ends = cut(tokens, sentence_rounds(tokens, found), size=size)
+    ends = cut(tokens, sentence_rounds(tokens, found), size=size, held=held)
     return passages(tokens, ends, tokens.listed(found), size=size, overlap=overlap)
 
 

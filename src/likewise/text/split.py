@@ -44,13 +44,20 @@ class TextSplitter:
         """As a `Space` records it, such as `tokens:128/16`."""
         return self.chunking.name
 
-    def __call__(self, texts: Sequence[str]) -> list[tuple[Chunk, ...]]:
-        """The passages of each text, in order; a text without tokens has none."""
+    def __call__(
+        self, texts: Sequence[str], held: Sequence[Sequence[int]] = (), /
+    ) -> list[tuple[Chunk, ...]]:
+        """The passages of each text, in order; a text without tokens has none.
+
+        `held`: for each text, characters after which passages end too.
+        """
         size, overlap = self.chunking.size, self.chunking.overlap
         cutter = CUTTERS[self.chunking.way]
         return [
-            cutter(text, spans, size=size, overlap=overlap)
-            for text, spans in zip(texts, self.spans(texts), strict=True)
+            cutter(text, spans, size=size, overlap=overlap, held=ends)
+            for text, spans, ends in zip(
+                texts, self.spans(texts), held or [()] * len(texts), strict=True
+            )
         ]
 
 

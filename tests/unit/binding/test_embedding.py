@@ -48,7 +48,7 @@ def test_each_row_gets_its_own_vectors_or_its_own_error(texts: list[str], most: 
 
 
 def test_a_text_that_cannot_be_cut_is_parked_alone() -> None:
-    def split(texts: Sequence[str]) -> list[tuple[Chunk, ...]]:
+    def split(texts: Sequence[str], held: object = (), /) -> list[tuple[Chunk, ...]]:
         if any("bad" in text for text in texts):
             raise InputError("can't be cut")
         return bars(texts)

@@ -222,7 +222,10 @@ class FakeModel(Base):
         return vectors
 
     def splitter(self, chunk: str = "") -> Splitter:  # type: ignore[override]  # any function that cuts
-        return lambda texts: [(Chunk(0, 0, len(text)),) if text else () for text in texts]
+        def split(texts: Sequence[str], held: Any = (), /) -> list[tuple[Chunk, ...]]:
+            return [(Chunk(0, 0, len(text)),) if text else () for text in texts]
+
+        return split
 
     def info(self) -> dict[str, Any]:
         return {

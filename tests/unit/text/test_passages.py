@@ -73,13 +73,18 @@ def characters(text: str) -> np.ndarray:
 @pytest.mark.parametrize("tokens", [words, spaced], ids=["words", "spaced"])
 @pytest.mark.parametrize("way", NEW)
 @settings(max_examples=200, deadline=None)
-@given(TEXTS, st.integers(1, 30), st.integers(0, 15))
+@given(TEXTS, st.integers(1, 30), st.integers(0, 15), st.lists(st.integers(0, 300), max_size=9))
 def test_every_token_is_in_a_passage_of_the_size(
-    way: str, tokens: Callable[[str], np.ndarray], text: str, size: int, overlap: int
+    way: str,
+    tokens: Callable[[str], np.ndarray],
+    text: str,
+    size: int,
+    overlap: int,
+    held: list[int],
 ) -> None:
     overlap = min(overlap, size // 2)
     spans = tokens(text)
-    chunks = CUTTERS[way](text, spans, size=size, overlap=overlap)
+    chunks = CUTTERS[way](text, spans, size=size, overlap=overlap, held=held)
     assert_in_order(text, chunks)
     # White space at the ends of a passage is left out, also where it is part of a token.
     bare = [bounds(text, a, b) for a, b in spans.tolist() if text[a:b].strip()]
@@ -93,7 +98,7 @@ def test_every_token_is_in_a_passage_of_the_size(
         reach = max(inside) + 1
         covered.update(inside)
     assert covered == set(range(len(bare)))
-    assert chunks == CUTTERS[way](text, spans, size=size, overlap=overlap)
+    assert chunks == CUTTERS[way](text, spans, size=size, overlap=overlap, held=held)
 
 
 def bounds(text: str, start: int, end: int) -> tuple[int, int]:

@@ -65,18 +65,26 @@ def spans(text: str) -> np.ndarray:
 
 
 @settings(max_examples=1000)
-@given(st.text(alphabet="ab. \n!,", max_size=400), st.integers(1, 30), st.integers(0, 15))
-def test_chunks_cover_every_token_within_the_size(text: str, size: int, overlap: int) -> None:
+@given(
+    st.text(alphabet="ab. \n!,", max_size=400),
+    st.integers(1, 30),
+    st.integers(0, 15),
+    st.lists(st.integers(0, 400), max_size=9),
+)
+def test_chunks_cover_every_token_within_the_size(
+    text: str, size: int, overlap: int, held: list[int]
+) -> None:
     overlap = min(overlap, size // 2)
     tokens = spans(text)
-    chunks = chunk_tokens(text, tokens, size=size, overlap=overlap)
+    chunks = chunk_tokens(text, tokens, size=size, overlap=overlap, held=held)
     assert [c.ordinal for c in chunks] == list(range(len(chunks)))
-    covered = set()
+    covered: set[int] = set()
     for chunk in chunks:
         inside = [
             i for i, (a, b) in enumerate(tokens.tolist()) if a >= chunk.start and b <= chunk.end
         ]
         assert 1 <= len(inside) <= size
+        assert len(covered.intersection(inside)) <= overlap
         covered.update(inside)
     assert covered == set(range(len(tokens)))
     assert [c.end for c in chunks] == sorted({c.end for c in chunks})
@@ -96,6 +104,30 @@ def test_overlap_repeats_tokens() -> None:
     text = "a b c d e f g h"
     chunks = chunk_tokens(text, spans(text), size=4, overlap=2)
     assert [text[c.start : c.end] for c in chunks] == ["a b c d", "c d e f", "e f g h"]
+
+
+def held_at(text: str, *, size: int, overlap: int) -> list[str]:
+    """The passages of `text` where its bars are ends of before an edit."""
+    parts = text.split("|")
+    plain, ends = "".join(parts), [len("".join(parts[: n + 1])) for n in range(len(parts) - 1)]
+    chunks = chunk_tokens(plain, spans(plain), size=size, overlap=overlap, held=ends)
+    return [plain[c.start : c.end] for c in chunks]
+
+
+def test_passages_end_where_they_ended_before() -> None:
+    assert held_at("a b| c d e| f g h i", size=4, overlap=0) == ["a b", "c d e", "f g h i"]
+    assert held_at("a b c| d", size=4, overlap=0) == ["a b c", "d"]
+
+
+def test_a_passage_that_became_too_long_is_halved() -> None:
+    """Rather than cut into a full one and a single word."""
+    text = "a b c d e f g h i| j k l"
+    assert held_at(text, size=8, overlap=0) == ["a b c d e", "f g h i", "j k l"]
+
+
+def test_a_passage_that_became_too_long_repeats_less() -> None:
+    text = "a b c d| e f g h i j k| l m"
+    assert held_at(text, size=8, overlap=4) == ["a b c d", "d e f g h i j k", "h i j k l m"]
 
 
 def test_empty_text_and_wrong_sizes() -> None:
