@@ -112,6 +112,8 @@ def mapped(error: Exception, address: str) -> LikewiseError:
     state: str = getattr(error, "sqlstate", None) or next(
         (state for words, state in _AT_LOGIN.items() if re.search(words, text)), ""
     )
+    if state == "0A000" and "during recovery" in text:
+        state = "25006"  # a standby, asked to begin a transaction that writes
     shown = without_password(address)
     for length in range(len(state), 1, -1):
         if state[:length] in ERRORS:

@@ -192,6 +192,31 @@ def test_pgvector_is_added_where_it_may_be(database: str, monkeypatch: pytest.Mo
         app(f"DROP ROLE {role}")
 
 
+def test_a_server_with_an_old_pgvector_or_none(database: str) -> None:
+    with closing(PgApp(database)) as app:
+        [(name,)] = app("SELECT current_database()")
+        app("CREATE EXTENSION vector")
+        # As after a package's update whose ALTER EXTENSION nobody ran.
+        app("UPDATE pg_extension SET extversion = '0.8.3' WHERE extname = 'vector'")
+        with (
+            closing(connect(database)) as db,
+            pytest.raises(DatabaseError, match=r"pgvector is 0\.8\.3; at least 0\.8\.4 is needed"),
+        ):
+            require_pgvector(db, database)
+        app("ALTER EXTENSION vector UPDATE")
+        with closing(connect(database)) as db:
+            require_pgvector(db, database)
+        app("DROP EXTENSION vector")
+        app(f"ALTER DATABASE {name} SET extension_control_path = '/nowhere'")
+        with (
+            closing(connect(database)) as db,
+            pytest.raises(
+                DatabaseError, match="isn't installed on the server; install its package"
+            ),
+        ):
+            require_pgvector(db, database)
+
+
 def test_two_that_make_the_schema_at_once(database: str) -> None:
     failed: list[Exception] = []
 
