@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from likewise.base.errors import LikewiseError
 
 MOST_WORDS = 300
+"""Characters of an endpoint's own words that are shown."""
 _LOOKED_AT = 4096
 """Characters of what an endpoint says that are looked at."""
 _DEPTH = 6
-"""Characters of an endpoint's own words that are shown."""
+"""Levels of an answer in which words are looked for."""
 _LATER = frozenset({408, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 """What passes by itself, with those of a proxy (Cloudflare's 52x) and of overloaded services."""
 _OF_A_TEXT = frozenset({400, 413, 422})
@@ -40,7 +41,15 @@ _TOO_LONG = (
     "context_length_exceeded",
     "input is too long",
     "too many tokens",
+    # llama.cpp's, with 400 or 500.
+    "is too large to process",
+    "max context size",
+    "available context size",
 )
+_NOT_FOUND = ("invalid model name passed in",)
+"""How LiteLLM says with 400 that it has no such model."""
+_KEY_REFUSED = ("no connected db",)
+"""How LiteLLM answers 400 to a key that isn't its own, where no database has more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +75,10 @@ def failure(
     words = words_of(answer.body, key)
     said = f"{answer.where} answers {answer.status}{': ' if words else ''}{words}"
     status = answer.status
-    if status in (401, 403):
+    if status in (401, 403) or (status == 400 and _has(words, _KEY_REFUSED)):
         known = "it doesn't let in the key in" if key else "it wants a key, and there is none in"
         return EndpointKeyRefused(f"{said}; {known} {variable}")
-    if status == 404:
+    if status == 404 or (status == 400 and _has(words, _NOT_FOUND)):
         return ModelNotFound(said, param="model")
     if status in _LATER:
         return EndpointUnavailable(said, retry_after_s=retry_after_s(answer.headers, now))
@@ -79,10 +88,10 @@ def failure(
             f"{said}: it sends us to {to}; no key is taken there unasked: give "
             "that address if it is right"
         )
-    if status >= 500 or status == _FAILED:
-        return EngineError(said)
     if has_texts and _is_too_long(answer, words):
         return InputTooLong(said)
+    if status >= 500 or status == _FAILED:
+        return EngineError(said)
     if has_texts and status in _OF_A_TEXT:
         return EndpointRefused(said)
     return EndpointError(said)
@@ -91,8 +100,11 @@ def failure(
 def _is_too_long(answer: Answer, words: str) -> bool:
     """Whether a text is longer than the model reads; it is said in many ways, one of them ours."""
     ours = answer.headers.get("x-likewise-error")
-    told = any(each in words.lower() for each in _TOO_LONG)
-    return answer.status == 413 or ours == InputTooLong.code or told
+    return answer.status == 413 or ours == InputTooLong.code or _has(words, _TOO_LONG)
+
+
+def _has(words: str, phrases: tuple[str, ...]) -> bool:
+    return any(each in words.lower() for each in phrases)
 
 
 def words_of(body: bytes, key: str | None) -> str:
@@ -128,4 +140,6 @@ def _message(told: Any, depth: int) -> str:
     inner = next((told[k] for k in ("error", "message", "detail", "msg") if told.get(k)), "")
     code = told.get("code")
     said = _message(inner, depth - 1)
-    return f"{said} ({code})" if said and isinstance(code, str) and code not in said else said
+    # LiteLLM's is the status once more.
+    is_telling = isinstance(code, str) and not code.isdigit() and code not in said
+    return f"{said} ({code})" if said and is_telling else said

@@ -12,6 +12,7 @@ from likewise.base.chunking import DEFAULT_CHUNK
 from likewise.base.errors import (
     DimensionsError,
     EndpointRefused,
+    EndpointUnavailable,
     EngineError,
     InputEmpty,
     InputError,
@@ -182,9 +183,11 @@ class RemoteEmbedder:
         """Vectors of one request's texts, in smaller requests if it is refused."""
         try:
             return self._asked(sent, tokens, lane, overflow)
-        except _OF_A_REQUEST:
+        except _OF_A_REQUEST as refused:
             if len(sent) == 1:
                 raise
+            if isinstance(refused, EngineError):
+                self._require_alive(lane)
         half = (len(sent) + 1) // 2
         share = tokens * half // len(sent)
         first = self._halved(sent[:half], share, lane, overflow)
@@ -192,6 +195,17 @@ class RemoteEmbedder:
         # No text is to blame: it was their number, which isn't to be found out each time.
         self._limit.lower(half)
         return np.concatenate([first, second])
+
+    def _require_alive(self, lane: Lane) -> None:
+        """Raise `EndpointUnavailable` if it fails on a plain sentence: fewer texts don't help then.
+
+        A proxy says so with 500 when what is behind it is away, after a while for each request.
+        """
+        plain = self._space.prompt + CANARY
+        try:
+            self._asked([plain], estimated_tokens(plain), lane, "refuse")
+        except EngineError as failed:
+            raise EndpointUnavailable(f"{failed}; it fails on a plain sentence") from None
 
     def _asked(self, sent: Sequence[str], tokens: int, lane: Lane, overflow: Overflow) -> Vectors:
         """Vectors of one request, which have the width they had at first."""

@@ -314,6 +314,10 @@ def test_a_key_that_is_not_let_in(server: Scripted, reach: Reach, status: int) -
     server.say(Reply(status))
     with pytest.raises(EndpointKeyRefused, match="there is none in LIKEWISE_REMOTE_KEY"):
         reach()
+    # LiteLLM's words for a key that isn't its own, where it keeps no others in a database.
+    server.say(Reply(400, {"error": {"message": "No connected db.", "code": "400"}}))
+    with pytest.raises(EndpointKeyRefused, match=r"No connected db\.; it doesn't let in the key"):
+        reach(key=KEY)
 
 
 def test_the_key_is_sent_and_shown_nowhere(
@@ -342,6 +346,14 @@ def test_a_redirect_gets_no_key(server: Scripted, reach: Reach) -> None:
         assert elsewhere.asked == []
 
 
+OF_LLAMA_CPP = [
+    (500, "input (602 tokens) is too large to process. increase the physical batch size (512)"),
+    (400, "input (602 tokens) is larger than the max context size (512 tokens). skipping"),
+    (400, "request (602 tokens) exceeds the available context size (512 tokens), try increasing"),
+]
+"""How it says that a text is too long."""
+
+
 @pytest.mark.parametrize(
     ("reply", "kind", "says"),
     [
@@ -356,6 +368,11 @@ def test_a_redirect_gets_no_key(server: Scripted, reach: Reach) -> None:
             "8192",
         ),
         (Reply(422, {"error": "no"}, {"x-likewise-error": "input_too_long"}), InputTooLong, "no"),
+        *(
+            (Reply(status, {"error": {"code": status, "message": words}}), InputTooLong, "602")
+            for status, words in OF_LLAMA_CPP
+        ),
+        (Reply(400, {"error": {"message": "no", "code": "400"}}), EndpointRefused, "400: no$"),
         (Reply(402, {"error": "pay"}), EndpointError, "402: pay"),
         (Reply(405, None), EndpointError, "405"),
         (Reply(400, {"error": "x" * 10_000}), EndpointRefused, "x…$"),
@@ -380,6 +397,10 @@ def test_a_model_that_is_not_there(server: Scripted, reach: Reach) -> None:
         reach()
     server.say(Reply(404), Reply(404))
     with pytest.raises(ModelNotFound, match="404$"):
+        reach()
+    # LiteLLM's words.
+    server.say(Reply(400, {"error": {"message": "Invalid model name passed in model=m. Call"}}))
+    with pytest.raises(ModelNotFound, match="Invalid model name.*; it has: a, b$"):
         reach()
 
 
@@ -516,6 +537,21 @@ def test_an_endpoint_that_takes_fewer_texts_than_it_says(
     for _ in range(2):
         assert np.array_equal(remote.embed(texts), wanted(texts))
     assert len(server.asked[-1].texts) > 10, "and isn't held against it for ever"
+
+
+def test_an_endpoint_that_is_broken_is_not_asked_for_fewer_and_fewer(
+    server: Scripted, reach: Reach
+) -> None:
+    """A proxy says 500 while what is behind it is away: no number of texts helps then."""
+    remote = reach()
+    server.otherwise = lambda asked: Reply(500, {"error": "connection error"})
+    with pytest.raises(EndpointUnavailable, match="connection error.*plain sentence"):
+        remote.embed(["a"] * 100)
+    sizes = [len(asked.texts) for asked in server.asked[1:]]
+    assert sizes == [100] * 3 + [1] * 3
+    server.otherwise = right
+    remote.embed(["a"] * 100)
+    assert len(server.asked[-1].texts) == 100, "nor is it held against it"
 
 
 def test_a_text_that_is_refused_alone_lowers_no_limit(server: Scripted, reach: Reach) -> None:
