@@ -68,6 +68,11 @@ class TextLimit:
                 self._passed = 0
 
 
+def _away(failed: EngineError) -> EndpointUnavailable:
+    """What it means that no text passes: a proxy says 500 while what is behind it is away."""
+    return EndpointUnavailable(f"{failed}; no text is to blame")
+
+
 class RemoteEmbedder:
     """The model of an `Endpoint`. Safe to use from several threads; `close` it when done.
 
@@ -80,22 +85,25 @@ class RemoteEmbedder:
 
         Raises:
             DimensionsError: vectors haven't as many numbers as the address asks for.
+            EndpointUnavailable: it is away, or fails on a plain sentence.
             LikewiseError: the endpoint can't be asked, or doesn't have that model.
         """
         self.endpoint = endpoint
         self._owns = owns
         address = endpoint.address
-        about = endpoint.about()
-        self._limit = TextLimit(address.batch or about.most_texts)
-        vector = self._scaled(
-            endpoint.embed(
+        try:
+            about = endpoint.about()
+            plain = endpoint.embed(
                 [address.document_prompt + CANARY],
                 estimated_tokens(CANARY),
                 lane="interactive",
                 overflow="refuse",
                 is_first=True,
             )
-        )[0]
+        except EngineError as failed:
+            raise _away(failed) from None
+        self._limit = TextLimit(address.batch or about.most_texts)
+        vector = self._scaled(plain)[0]
         if address.dimensions not in (None, len(vector)):
             raise DimensionsError(
                 f"{address.url} gives vectors of {len(vector)} numbers although "
@@ -197,15 +205,12 @@ class RemoteEmbedder:
         return np.concatenate([first, second])
 
     def _require_alive(self, lane: Lane) -> None:
-        """Raise `EndpointUnavailable` if it fails on a plain sentence: fewer texts don't help then.
-
-        A proxy says so with 500 when what is behind it is away, after a while for each request.
-        """
+        """Raise `EndpointUnavailable` if it fails on a plain sentence: fewer texts don't help."""
         plain = self._space.prompt + CANARY
         try:
             self._asked([plain], estimated_tokens(plain), lane, "refuse")
         except EngineError as failed:
-            raise EndpointUnavailable(f"{failed}; it fails on a plain sentence") from None
+            raise _away(failed) from None
 
     def _asked(self, sent: Sequence[str], tokens: int, lane: Lane, overflow: Overflow) -> Vectors:
         """Vectors of one request, which have the width they had at first."""

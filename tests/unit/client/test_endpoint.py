@@ -545,13 +545,21 @@ def test_an_endpoint_that_is_broken_is_not_asked_for_fewer_and_fewer(
     """A proxy says 500 while what is behind it is away: no number of texts helps then."""
     remote = reach()
     server.otherwise = lambda asked: Reply(500, {"error": "connection error"})
-    with pytest.raises(EndpointUnavailable, match="connection error.*plain sentence"):
+    with pytest.raises(EndpointUnavailable, match="connection error; no text is to blame"):
         remote.embed(["a"] * 100)
     sizes = [len(asked.texts) for asked in server.asked[1:]]
     assert sizes == [100] * 3 + [1] * 3
     server.otherwise = right
     remote.embed(["a"] * 100)
     assert len(server.asked[-1].texts) == 100, "nor is it held against it"
+
+
+def test_an_endpoint_that_is_broken_at_first_is_away(server: Scripted, reach: Reach) -> None:
+    server.otherwise = lambda asked: Reply(500)
+    for address in (server.address, f"tei:{server.url}"):
+        with pytest.raises(EndpointUnavailable, match="500; no text is to blame") as away:
+            RemoteEmbedder(reach.endpoint(address))
+        assert away.value.retryable, "a binding waits for it when it starts, too"
 
 
 def test_a_text_that_is_refused_alone_lowers_no_limit(server: Scripted, reach: Reach) -> None:
