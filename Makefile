@@ -93,12 +93,26 @@ test: setup lint
 
 # infinity wants a transformers of its own time.
 .venv-infinity/.stamp: $(STAMPS)/venv constraints-test.txt
-	@echo "installing infinity, which bench/serve.py compares with (several minutes)"
+	@echo "installing infinity, for bench/serve.py and tests/endpoints (several minutes)"
 	@$(BIN)/python -m venv .venv-infinity
 	@.venv-infinity/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt torch
 	@.venv-infinity/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt \
 	  'infinity-emb[server,torch]==0.0.78' 'transformers<4.49' 'optimum<2' 'click<8.2'
 	@touch $@
+
+# Servers that others wrote: llama.cpp's, LiteLLM's proxy, and one that speaks as Ollama does. gguf
+# writes the file that llama.cpp reads; prisma is what LiteLLM fails without on a request with no key.
+.venv-endpoints/.stamp: $(STAMPS)/venv
+	@echo "installing the servers that tests/endpoints runs (a minute)"
+	@$(BIN)/python -m venv .venv-endpoints
+	@.venv-endpoints/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'xllamacpp==2026.10.11549' 'gguf==0.19.0' 'litellm[proxy]==1.108.7' 'prisma==0.15.0' 'ollama-proxy-plus==0.1.0'
+	@touch $@
+
+# Bindings and `likewise embed` at those servers and infinity; a few minutes.
+.PHONY: test-endpoints
+test-endpoints: $(STAMPS)/test .venv-endpoints/.stamp .venv-infinity/.stamp
+	@$(BIN)/python -m pytest -rP tests/endpoints
 
 .PHONY: bench-serve
 bench-serve: .venv-bench/.stamp .venv-infinity/.stamp
@@ -115,5 +129,5 @@ bench: .venv-bench/.stamp
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venv-bench .venv-infinity .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
+	rm -rf .venv .venv-bench .venv-endpoints .venv-infinity .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +
