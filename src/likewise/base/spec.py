@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from likewise.base.chunking import DEFAULT_CHUNK, parse_chunking
 from likewise.base.errors import SettingsError
@@ -212,7 +212,9 @@ def without_password(address: str) -> str:
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(
         parts._replace(
-            netloc=f"{user.partition(':')[0]}{at}{host}", query=urlencode(kept, safe="/")
+            netloc=f"{user.partition(':')[0]}{at}{host}",
+            # libpq takes a plus for a plus.
+            query=urlencode(kept, safe="/", quote_via=quote),
         )
     )
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from likewise.base.errors import SettingsError
-from likewise.base.spec import BindingSpec
+from likewise.base.spec import BindingSpec, without_password
 
 GOOD: dict[str, Any] = {"name": "docs", "source": "sqlite:a/b.db", "table": "t", "text": "{a}"}
 
@@ -41,3 +41,12 @@ def test_stored_without_its_path_and_read_back() -> None:
     assert "b.db" not in spec.to_json()
     assert BindingSpec.from_json(spec.to_json(), "sqlite:c.db").path == Path("c.db")
     assert BindingSpec.from_json(spec.to_json(), spec.source) == spec
+
+
+def test_an_address_without_its_password_is_one_that_libpq_reads() -> None:
+    said = (
+        "postgresql://me:secret@db/app?options=-c%20lock_timeout%3D1s&sslpassword=x&sslmode=require"
+    )
+    assert without_password(said) == (
+        "postgresql://me@db/app?options=-c%20lock_timeout%3D1s&sslmode=require"
+    )
