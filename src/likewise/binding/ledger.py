@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.base.clock import Clock, monotonic
+from likewise.base.errors import DatabaseUnavailable, LeaseLost
 
 if TYPE_CHECKING:
     from likewise.base.bound import BoundTable
@@ -24,7 +26,8 @@ def this_place() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
         space = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
         return f"{socket.gethostname()}.{boot}.{space}"
-    return socket.gethostname()
+    # Two machines may have one name, such as `localhost`; only one of them has this network card.
+    return f"{socket.gethostname()}.{uuid.getnode():012x}"
 
 
 def started(pid: int) -> str | None:
@@ -73,6 +76,8 @@ class Ledger:
         self._seconds = seconds
         self._clock = clock
         self._renewed = 0.0
+        self._former: set[str] = set()
+        self._was_held = False
         self.holder = new_holder()
         self.is_held = False
 
@@ -90,20 +95,45 @@ class Ledger:
         now = self._clock()
         if not self.is_held:
             self.is_held = self._table.take_lease(
-                self.holder, seconds=self._seconds, is_dead=is_dead
+                self.holder, seconds=self._seconds, is_dead=self._is_dead
             )
             self._renewed = now
+            if self.is_held:
+                self._was_held = True
+                self._former.clear()
         elif now - self._renewed >= self.renew_every:
             self._table.renew_lease()
             self._renewed = now
         return self.is_held
 
+    def failed(self, error: BaseException) -> None:
+        """What `error`, in the midst of the work, means for the lease."""
+        if isinstance(error, LeaseLost):
+            self.lost()
+        elif isinstance(error, DatabaseUnavailable):
+            self.begin_anew()
+
     def lost(self) -> None:
         """Somebody else has it."""
         self.is_held = False
+
+    def begin_anew(self) -> None:
+        """Go on as another holder: who the old one was is dead, and what it has claimed is free.
+
+        For when nobody knows what it has claimed: a database that went away may have carried out
+        what it never answered, and what was still to be given back to it wasn't.
+        """
+        self.is_held = False
+        if self._was_held:
+            self._was_held = False
+            self._former.add(self.holder)
+            self.holder = new_holder()
 
     def release(self) -> None:
         """Give it back."""
         if self.is_held:
             self.is_held = False
             self._table.release_lease()
+
+    def _is_dead(self, holder: str) -> bool:
+        return holder in self._former or is_dead(holder)

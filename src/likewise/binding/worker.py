@@ -172,8 +172,7 @@ class Worker:
                 self._ledger.release()
             return 0
         except BaseException as error:
-            if isinstance(error, LeaseLost):
-                self._ledger.lost()
+            self._ledger.failed(error)
             self._start_over()
             raise
 
@@ -367,9 +366,11 @@ class Worker:
         self._covered.clear()
         self._after = 0
         self._sweep = None
-        # What can't be given back now is free again when the lease has run out.
-        with suppress(LikewiseError):
+        try:
             self._table.unclaim()
+        except LikewiseError:
+            # A worker that goes on prolonging its lease would keep it for ever.
+            self._ledger.begin_anew()
 
     def _sleep(self, stop: threading.Event, stamp: object) -> None:
         """Wait until somebody has written since `stamp`."""

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import pytest
 
-from likewise.base.errors import LeaseLost
+from likewise.base.errors import DatabaseUnavailable, LeaseLost
 from likewise.binding.ledger import Ledger, is_dead, new_holder, started, this_place
 from likewise.stores.memory import MemoryTable
 from tests.binding_kit import SPACE
@@ -62,3 +64,30 @@ def test_a_lost_lease_is_told_once_and_can_be_taken_again() -> None:
     assert not mine.hold()
     other.release()
     assert mine.hold()
+
+
+def test_who_lost_the_database_goes_on_at_once_as_another() -> None:
+    table = MemoryTable(SPACE)
+    mine = Ledger(table, seconds=30)
+    other = Ledger(table.another(), seconds=30)
+    mine.failed(DatabaseUnavailable("before there was a lease"))
+    first = mine.holder
+    assert mine.hold()
+    mine.failed(DatabaseUnavailable("the connection was lost"))
+    assert not mine.is_held
+    assert mine.holder != first
+    assert not other.hold()
+    assert mine.hold()
+    assert not other.hold()
+
+
+def test_machines_of_one_name_where_the_kernel_doesnt_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*values: object, **named: object) -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", nothing)
+    places = set()
+    for card in (1, 2):
+        monkeypatch.setattr(uuid, "getnode", lambda card=card: card)
+        places.add(this_place())
+    assert len(places) == 2
