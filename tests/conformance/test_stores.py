@@ -402,7 +402,8 @@ def test_a_sources_changes_are_taken_over(store: Harness) -> None:
     store.table.reconcile_done(number)
     store.table.relay(Captured((Change(7, A, "upsert", 5.0),), "p0", "p1"))
     assert store.waiting() == {A}
-    assert store.table.counts().oldest == 5.0
+    # Postgres tells it by the clock of whoever asks.
+    assert store.table.counts().oldest == pytest.approx(5.0, abs=1.0)
     assert store.table.reconcile_wanted() is None
     store.table.relay(Captured((Change(8, (), "all", 6.0),), "p1", "p2"))
     number = store.table.reconcile_wanted()

@@ -33,7 +33,7 @@ class Counts:
     waiting: int
     """Keys with a log entry."""
     oldest: float | None
-    """When the oldest log entry was written: seconds since 1970, UTC."""
+    """When the oldest log entry was written: seconds since 1970 by this machine's clock, UTC."""
     published: int
     """Rows published since the binding was made."""
     is_reconciling: bool
@@ -147,7 +147,7 @@ class BoundSource(Source, Protocol):
         ...
 
     def waiting(self) -> tuple[int, float | None]:
-        """Changes in the outbox, and when the oldest was written (seconds since 1970, UTC)."""
+        """Changes in the outbox, and when the oldest was written, by this machine's clock."""
         ...
 
     def tail(self) -> int:

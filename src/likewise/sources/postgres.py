@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
-from likewise.base.clock import Clock, monotonic
+from likewise.base.clock import Clock, ago, monotonic
 from likewise.base.errors import SchemaDrift
 from likewise.base.log import fields, logger
 from likewise.base.types import Captured, Change, Key, Op, Row, Shape
@@ -170,10 +170,10 @@ class PostgresSource(Told):
                 return 0, None
             found: Any = db.execute(
                 "SELECT coalesce(sum(greatest(1, coalesce(cardinality(k1), 1))), 0),"
-                f" extract(epoch FROM min(at))::float8 FROM {self._outbox}",
+                f" extract(epoch FROM clock_timestamp() - min(at))::float8 FROM {self._outbox}",
                 (),
             ).fetchone()
-        return int(found[0]), found[1]
+        return int(found[0]), ago(found[1])
 
     def tail(self) -> int:
         """The newest entry of the outbox that can be seen; 0 when it is empty, or not there yet."""

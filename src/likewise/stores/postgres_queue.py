@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.bound import Counts, Parked
+from likewise.base.clock import ago
 from likewise.base.errors import LeaseLost
 from likewise.base.types import Captured, Change, Difference, Key, KeyPart
 from likewise.sql.postgres_arrays import Array
@@ -219,7 +220,7 @@ class PostgresQueue(PostgresLine):
             f" (SELECT count(*) FROM {tables.row} WHERE status = 'parked'),"
             f" (SELECT count(*) FROM {tables.chunk}),"
             f" (SELECT count(*) FROM (SELECT DISTINCT {tables.key_list()} FROM {tables.log}) x),"
-            f" (SELECT extract(epoch FROM min(at))::float8 FROM {tables.log}),"
+            f" (SELECT extract(epoch FROM clock_timestamp() - min(at))::float8 FROM {tables.log}),"
             f" (SELECT min(holder) FROM {WORKER} w WHERE w.{_ONE} AND until > clock_timestamp()),"
             f" published, reconcile_wanted > reconcile_done, error, paused FROM {BINDING}"
             f" WHERE {_ONE}"
@@ -228,13 +229,13 @@ class PostgresQueue(PostgresLine):
             row: Any = db.execute(sql, (*self._id, *self._id)).fetchone()
         if row is None:
             raise self._gone()
-        stored, parked, chunks, waiting, oldest, holder, published, reconciling, error, paused = row
+        stored, parked, chunks, waiting, age, holder, published, reconciling, error, paused = row
         return Counts(
             stored - parked,
             parked,
             chunks,
             waiting,
-            oldest,
+            ago(age),
             published,
             reconciling,
             holder,
