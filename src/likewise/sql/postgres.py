@@ -40,6 +40,8 @@ LEAST_PGVECTOR = (0, 8, 4)
 """Older ones can damage an index while rows are written and vacuumed (its changelog, 0.8.3)."""
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 5
+SILENT_SECONDS = 30
+"""After so long without a sign of the other end it counts as gone, at both ends."""
 _KEPT_IDLE = 8
 LEAST_SERVER = 160_000
 STABLE_TEXT = (
@@ -65,8 +67,27 @@ _SETTINGS = "; ".join(
         "random_page_cost = 1.1",
         # Nobody waits for us for long.
         f"lock_timeout = '{LOCK_SECONDS}s'",
-        "idle_in_transaction_session_timeout = '120s'",
     )
+)
+# A network that is cut says nothing: left alone, a kernel hopes for 15 minutes, and for two hours
+# where it only listens. Both ends are told, as a session that nobody listens to keeps its locks.
+_PROBES = {"idle": 10, "interval": 5, "count": 4}
+_PARAMETERS = {
+    "connect_timeout": CONNECT_SECONDS,
+    "application_name": "likewise",
+    **{f"keepalives_{name}": value for name, value in _PROBES.items()},
+    "tcp_user_timeout": 1000 * SILENT_SECONDS,
+}
+_SERVERS = {
+    **{f"tcp_keepalives_{name}": str(value) for name, value in _PROBES.items()},
+    "tcp_user_timeout": f"{SILENT_SECONDS}s",
+    "idle_in_transaction_session_timeout": f"{SILENT_SECONDS}s",
+}
+_UNLESS_SAID = (
+    "SELECT set_config(name, value, false) FROM (VALUES "
+    + ", ".join(f"('{name}', '{value}')" for name, value in _SERVERS.items())
+    # `client`: the address has it in its `options`.
+    + ") AS ours (name, value) JOIN pg_settings USING (name) WHERE source <> 'client'"
 )
 
 # By SQLSTATE, the longest prefix that fits (https://www.postgresql.org/docs/18/errcodes-appendix).
@@ -134,7 +155,9 @@ def errors_of(address: str) -> Iterator[None]:
 
 
 def connect(address: str) -> Connection:
-    """A connection in autocommit mode, with settings of ours.
+    """A connection in autocommit mode, with settings of ours where `address` says nothing.
+
+    When the other end falls silent, statements fail within about `SILENT_SECONDS`.
 
     Raises:
         MissingExtra: psycopg isn't installed.
@@ -145,19 +168,14 @@ def connect(address: str) -> Connection:
     if _absent is not None:
         raise MissingExtra("Postgres needs psycopg: pip install 'likewise[postgres]'") from _absent
     with errors_of(address):
-        made = _psycopg.connect(
-            address,
-            autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
-            application_name="likewise",
-            # A transaction-pooling proxy in between doesn't keep prepared statements.
-            prepare_threshold=None,
-        )
+        parameters: dict[str, Any] = {**_PARAMETERS, **_psycopg.conninfo.conninfo_to_dict(address)}
+        # A transaction-pooling proxy in between doesn't keep prepared statements.
+        made = _psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
         pgvector.register(made)
         postgres_arrays.register(made)
         try:
             _require_server(made, address)
-            made.execute(_SETTINGS)
+            made.execute(f"{_SETTINGS}; {_UNLESS_SAID}")
         except BaseException:
             made.close()
             raise
