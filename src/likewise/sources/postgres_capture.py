@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.errors import SchemaDrift
 from likewise.sources.postgres_triggers import Names, function, outbox_table, triggers
-from likewise.sql.postgres import SCHEMA, drop_schema_if_empty, make_schema
+from likewise.sql.postgres import drop_schema_if_empty, make_schema
+from likewise.sql.postgres_settings import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from likewise.sql.postgres import SCHEMA, connect, errors_of
+from likewise.sql.postgres import connect, errors_of
+from likewise.sql.postgres_settings import SCHEMA
 
 if TYPE_CHECKING:
     from likewise.sql.postgres import Connection

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likewise.sources.postgres_rows import key_shown
-from likewise.sql.postgres import SCHEMA, STABLE_TEXT, literal, ours, quoted
+from likewise.sql.postgres import literal, ours, quoted
 from likewise.sql.postgres_keys import ARRAYS
+from likewise.sql.postgres_settings import SCHEMA, STABLE_TEXT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -22,6 +22,7 @@ from likewise.base.errors import (
 )
 from likewise.base.spec import without_password
 from likewise.sql import pgvector, postgres_arrays
+from likewise.sql.postgres_settings import AT_FIRST, LOCK_SECONDS, PARAMETERS, SCHEMA
 
 if TYPE_CHECKING:
     import psycopg
@@ -35,60 +36,10 @@ except ImportError as _missing:  # said when a database is opened
 else:
     _absent = None
 
-SCHEMA = "likewise"
 LEAST_PGVECTOR = (0, 8, 4)
 """Older ones can damage an index while rows are written and vacuumed (its changelog, 0.8.3)."""
-CONNECT_SECONDS = 10
-LOCK_SECONDS = 5
-SILENT_SECONDS = 30
-"""After so long without a sign of the other end it counts as gone, at both ends."""
 _KEPT_IDLE = 8
 LEAST_SERVER = 160_000
-STABLE_TEXT = (
-    "DateStyle = 'ISO, YMD'",
-    "IntervalStyle = 'postgres'",
-    "TimeZone = 'UTC'",
-    "extra_float_digits = 1",
-    "bytea_output = 'hex'",
-    "lc_monetary = 'C'",
-)
-"""Settings with which one value has one text, whatever the server's defaults are."""
-_SETTINGS = "; ".join(
-    f"SET {each}"
-    for each in (
-        *STABLE_TEXT,
-        "client_encoding = 'UTF8'",
-        "standard_conforming_strings = on",
-        # A policy's hidden rows would look deleted: better an error.
-        "row_security = off",
-        # Some hundred keys at a time are looked up in tables that mostly lie in memory. If each is
-        # taken for a seek of a disk, whole tables are read instead: filling 60,000 rows then took
-        # the server 6.0 s, not 4.0.
-        "random_page_cost = 1.1",
-        # Nobody waits for us for long.
-        f"lock_timeout = '{LOCK_SECONDS}s'",
-    )
-)
-# A network that is cut says nothing: left alone, a kernel hopes for 15 minutes, and for two hours
-# where it only listens. Both ends are told, as a session that nobody listens to keeps its locks.
-_PROBES = {"idle": 10, "interval": 5, "count": 4}
-_PARAMETERS = {
-    "connect_timeout": CONNECT_SECONDS,
-    "application_name": "likewise",
-    **{f"keepalives_{name}": value for name, value in _PROBES.items()},
-    "tcp_user_timeout": 1000 * SILENT_SECONDS,
-}
-_SERVERS = {
-    **{f"tcp_keepalives_{name}": str(value) for name, value in _PROBES.items()},
-    "tcp_user_timeout": f"{SILENT_SECONDS}s",
-    "idle_in_transaction_session_timeout": f"{SILENT_SECONDS}s",
-}
-_UNLESS_SAID = (
-    "SELECT set_config(name, value, false) FROM (VALUES "
-    + ", ".join(f"('{name}', '{value}')" for name, value in _SERVERS.items())
-    # `client`: the address has it in its `options`.
-    + ") AS ours (name, value) JOIN pg_settings USING (name) WHERE source <> 'client'"
-)
 
 # By SQLSTATE, the longest prefix that fits (https://www.postgresql.org/docs/18/errcodes-appendix).
 ERRORS: dict[str, tuple[type[LikewiseError], str]] = {
@@ -168,14 +119,14 @@ def connect(address: str) -> Connection:
     if _absent is not None:
         raise MissingExtra("Postgres needs psycopg: pip install 'likewise[postgres]'") from _absent
     with errors_of(address):
-        parameters: dict[str, Any] = {**_PARAMETERS, **_psycopg.conninfo.conninfo_to_dict(address)}
+        parameters: dict[str, Any] = {**PARAMETERS, **_psycopg.conninfo.conninfo_to_dict(address)}
         # A transaction-pooling proxy in between doesn't keep prepared statements.
         made = _psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
         pgvector.register(made)
         postgres_arrays.register(made)
         try:
             _require_server(made, address)
-            made.execute(f"{_SETTINGS}; {_UNLESS_SAID}")
+            made.execute(AT_FIRST)
         except BaseException:
             made.close()
             raise

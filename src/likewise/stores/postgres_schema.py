@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likewise.sql.names import TableNames
-from likewise.sql.postgres import SCHEMA, ours, quoted
+from likewise.sql.postgres import ours, quoted
 from likewise.sql.postgres_keys import ARRAYS
+from likewise.sql.postgres_settings import SCHEMA
 from likewise.stores.steps import steps_left
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from likewise.base.errors import (
 )
 from likewise.sql import postgres
 from likewise.sql.postgres import Database, connect, mapped, require_pgvector
+from likewise.sql.postgres_settings import AT_FIRST, LOCK_SECONDS
 from tests.postgres_kit import PgApp
 
 ADDRESS = "postgresql://me:secret@db.example/app?sslpassword=secret"
@@ -144,8 +145,8 @@ def test_threads_have_connections_of_their_own(database_: Database) -> None:
 
 
 def test_nobody_waits_for_us_for_long(database_: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = postgres._SETTINGS.replace(f"'{postgres.LOCK_SECONDS}s'", "'50ms'")
-    monkeypatch.setattr(postgres, "_SETTINGS", settings)
+    settings = AT_FIRST.replace(f"'{LOCK_SECONDS}s'", "'50ms'")
+    monkeypatch.setattr(postgres, "AT_FIRST", settings)
     with closing(PgApp(database_.address, "CREATE TABLE t (n int)")) as app:
         app("BEGIN; LOCK TABLE t")
         with pytest.raises(DatabaseLocked), database_.write() as db:
@@ -190,6 +191,37 @@ def test_pgvector_is_added_where_it_may_be(database: str, monkeypatch: pytest.Mo
             with pytest.raises(DatabaseError, match="at least 99.0.0 is needed"):
                 require_pgvector(db, database)
         app(f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        ('"$user", public', "public"),
+        ("likewise, public", "public"),
+        ('public, "Odd one", "$user"', 'public, "Odd one"'),
+        ("''", '""'),
+    ],
+)
+def test_our_own_schema_is_not_looked_in(database: str, path: str, left: str) -> None:
+    """A role called like it would find a binding's view where the table of that name is meant."""
+    with closing(PgApp(database)) as app:
+        app("CREATE ROLE likewise LOGIN; CREATE SCHEMA likewise AUTHORIZATION likewise")
+        try:
+            app(f"ALTER ROLE likewise SET search_path = {path}")
+            with closing(connect(database.replace("//postgres:", "//likewise:"))) as db:
+                assert db.execute("SHOW search_path").fetchone() == (left,)
+        finally:
+            app("DROP SCHEMA likewise; DROP ROLE likewise")
+        # Of other roles nothing is changed.
+        with closing(connect(database)) as db:
+            assert db.execute("SHOW search_path").fetchone() == ('"$user", public',)
+
+
+def test_pgvector_in_our_schema_is_found(database: str) -> None:
+    with closing(PgApp(database)) as app:
+        app("CREATE SCHEMA likewise; CREATE EXTENSION vector SCHEMA likewise")
+        with closing(connect(database)) as db:
+            assert db.execute("SELECT '[1,2]'::vector::text").fetchone() == ("[1,2]",)
 
 
 def test_a_server_with_an_old_pgvector_or_none(database: str) -> None:
