@@ -53,7 +53,7 @@ $(STAMPS)/test: $(STAMPS)/package constraints-test.txt
 	@touch $@
 
 .PHONY: setup
-setup: $(STAMPS)/test browser
+setup: $(STAMPS)/test browser network
 
 # The page is tested in a real browser.
 .PHONY: browser
@@ -65,6 +65,16 @@ browser:
 	  $$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	else \
 	  echo "Tests of the page need a Chromium browser: install the package chromium, then run make again." >&2; exit 1; \
+	fi
+
+# Workers on several machines are tested in networks of their own, which only root can make; without
+# `ip` those tests are skipped and say why.
+.PHONY: network
+network:
+	@if ! command -v ip >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing iproute2"; \
+	  apt-get update -qq && env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends iproute2 >/dev/null \
+	    || echo "iproute2 couldn't be installed: tests that need networks of their own are skipped"; \
 	fi
 
 .PHONY: demo

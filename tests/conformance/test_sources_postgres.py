@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -157,6 +158,72 @@ def test_a_changed_key_leaves_and_arrives(app: PgApp, source: PostgresSource) ->
     assert logged(source) == [((1,), "delete"), ((7,), "upsert")]
     app("UPDATE docs SET id = 150 WHERE id = 7")  # to another partition
     assert logged(source) == [((7,), "delete"), ((150,), "upsert")]
+
+
+def test_a_text_of_nothing_but_the_key(app: PgApp) -> None:
+    app("CREATE TABLE docs (name text PRIMARY KEY, other int)")
+    with closing(source_of(app, text="{name}")) as source:
+        source.attach()
+        app("INSERT INTO docs VALUES ('a', 1), ('b', 2), ('c', 3)")
+        taken(source)
+        app("UPDATE docs SET other = 5 WHERE name = 'a'; UPDATE docs SET other = 6")
+        assert logged(source) == []
+        app("UPDATE docs SET name = 'd' WHERE name = 'a'")
+        assert logged(source) == [(("a",), "delete"), (("d",), "upsert")]
+        app("UPDATE docs SET name = name || '!' WHERE name < 'd'")
+        assert sorted(logged(source)) == [
+            (("b",), "delete"),
+            (("b!",), "upsert"),
+            (("c",), "delete"),
+            (("c!",), "upsert"),
+        ]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_statement_of_any_kind_logs_what_it_changed(
+    app: PgApp, source: PostgresSource, seed: int
+) -> None:
+    """No row, one or several; keys that move, also to another partition; NULL and empty text."""
+    pick = random.Random(seed)
+    is_parted = app("SELECT relkind = 'p' FROM pg_class WHERE relname = 'docs'") == [(True,)]
+
+    def some() -> str:
+        low = pick.randrange(160)
+        return pick.choice(
+            [f"id = {low}", f"id IN ({low}, {low + 3})", "id % 7 = 0", f"id < {low}", "false"]
+        )
+
+    def state() -> dict[Key, object]:
+        return {(id,): rest for id, *rest in app("SELECT id, title, body FROM docs")}
+
+    app("INSERT INTO docs SELECT n * 3, n, 'a', 'b' FROM generate_series(0, 50) n")
+    taken(source)
+    for _ in range(60):
+        before = state()
+        value, other = pick.choices(["NULL", "''", "'a'", "'b'"], k=2)
+        low, more = pick.randrange(160), pick.choice([0, 0, 3])
+        statement = pick.choice(
+            [
+                f"UPDATE docs SET title = {value}, body = {other} WHERE {some()}",
+                f"UPDATE docs SET title = body, body = title WHERE {some()}",
+                f"UPDATE docs SET slug = slug || '!' WHERE {some()}",
+                f"UPDATE docs SET id = 199 - id, body = {value} WHERE {some()} AND id < 160"
+                " AND 199 - id NOT IN (SELECT id FROM docs)",
+                f"INSERT INTO docs SELECT n, NULL, {value}, {other}"
+                f" FROM generate_series({low}, {low + more}) n"
+                " ON CONFLICT (id) DO UPDATE SET title = excluded.title",
+                f"DELETE FROM docs WHERE ({some()}) AND id % 2 = 1",
+            ]
+        )
+        app(statement)
+        after = state()
+        changed = {k for k in {**before, **after} if before.get(k) != after.get(k)}
+        found = logged(source)
+        keys = {key for key, _ in found}
+        assert keys >= changed, (seed, statement)
+        assert is_parted or keys == changed, (seed, statement)
+        last = dict(found)
+        assert all(last[key] == ("upsert" if key in after else "delete") for key in changed)
 
 
 def test_keys_exchanged_in_one_statement(app: PgApp) -> None:
