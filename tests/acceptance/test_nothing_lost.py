@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from likewise.base.errors import MassDelete
 from tests.acceptance.programs import WORKER, WRITER
 from tests.acceptance.rigs import Rig
 
@@ -37,7 +38,12 @@ def test_whatever_is_killed(rig: Rig, seed: int) -> None:
         written += int(out)
     assert written >= 2 * LEAST
     assert kills >= 2, "too few kills to say anything"
-    rig.drain()
+    try:
+        rig.drain()
+    except MassDelete:
+        # Between two comparisons more files may have gone than a folder loses unasked.
+        rig.table.allow_deletes(True)
+        rig.drain()
     rig.assert_right()
     assert len(rig.app.rows()) > 3
 
