@@ -53,6 +53,7 @@ NOTICING = {
 
 @pytest.fixture(scope="module", params=[Site, NamespacedSite], ids=lambda kind: kind.kind)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    # Only root on Linux can make networks; behind relays all else is tested anywhere.
     if request.param is NamespacedSite and (reason := why_no_namespaces()):
         pytest.skip(f"machines can't have networks of their own here: {reason}")
     made = request.param()

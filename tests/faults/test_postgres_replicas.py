@@ -110,15 +110,14 @@ def published(request: pytest.FixtureRequest, server: Any) -> Iterator[Published
 class Bound:
     """A binding of `docs`, whose worker compares nothing unless it has to."""
 
-    def __init__(self, address: str) -> None:
-        record = databases.create(BindingSpec("docs", address, "docs", "{body}"), SPACE)
-        self.source, self.table = databases.open_ends(record)
+    def __init__(self, address: str, table: str = "docs", **more: Any) -> None:
+        spec = BindingSpec("docs", address, table, "{body}", **more)
+        self.source, self.table = databases.open_ends(databases.create(spec, SPACE))
         options = Options(reconcile_seconds=None)
         self.worker = Worker(self.source, self.table, Fake(), bars, options=options)
 
     def close(self) -> None:
-        self.worker.close()
-        for each in (self.source, self.table):
+        for each in (self.worker, self.source, self.table):
             each.close()
 
 
@@ -209,18 +208,17 @@ def standby(server: Any) -> Iterator[tuple[PgApp, str]]:
         root.close()
 
 
+@pytest.mark.parametrize("store", ["", "sqlite:vectors.db"])
 def test_a_standby_takes_no_binding_and_says_where_one_belongs(
-    standby: tuple[PgApp, str], tmp_path: Path
+    standby: tuple[PgApp, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str
 ) -> None:
-    app, address = standby
-    app("INSERT INTO docs VALUES (1, 's', 'one')")
-    for store in ("", f"sqlite:{tmp_path / 'vectors.db'}"):
-        spec = BindingSpec("docs", address, "docs", "{body}", store=store)
-        with pytest.raises(DatabaseReadOnly, match="standby.*connect to the primary"):
-            record = databases.create(spec, SPACE)
-            source, table = databases.open_ends(record)
-            with closing(source), closing(table):
-                source.attach()
+    monkeypatch.chdir(tmp_path)
+    _, address = standby
+    with (
+        pytest.raises(DatabaseReadOnly, match="standby.*connect to the primary"),
+        closing(Bound(address, store=store)) as bound,
+    ):
+        bound.source.attach()
 
 
 def test_a_query_at_a_standby_is_followed_into_another_store(
@@ -229,31 +227,20 @@ def test_a_query_at_a_standby_is_followed_into_another_store(
     """Comparing writes nothing at the source."""
     app, address = standby
     app("INSERT INTO docs SELECT n, 's' || n, 'text ' || n FROM generate_series(1, 9) n")
-    spec = BindingSpec(
-        "docs",
-        address,
-        "",
-        "{body}",
-        key=("id",),
-        query="SELECT id, body FROM docs",
-        every=0.01,
-        store=f"sqlite:{tmp_path / 'vectors.db'}",
-    )
-    record = databases.create(spec, SPACE)
-    replica, rows = PgApp(address), "SELECT * FROM docs ORDER BY id"
-    with closing(replica):
-        source, table = databases.open_ends(record)
-        options = Options(reconcile_seconds=None)
-        worker = Worker(source, table, Fake(), bars, options=options)
+    query, rows = "SELECT id, body FROM docs", "SELECT * FROM docs ORDER BY id"
+    store = f"sqlite:{tmp_path / 'vectors.db'}"
+    with (
+        closing(PgApp(address)) as replica,
+        closing(Bound(address, "", key=("id",), query=query, every=0.01, store=store)) as bound,
+    ):
 
         def is_right() -> bool:
-            worker.drain()
-            return verify(source, table, repair=False).is_clean and table.counts().stored == 7
+            bound.worker.drain()
+            is_clean = verify(bound.source, bound.table, repair=False).is_clean
+            return is_clean and bound.table.counts().stored == 7
 
         for statement in ("DELETE FROM docs WHERE id < 3", "UPDATE docs SET body = 'new'"):
             app(statement)
             wait_until(lambda: replica(rows) == app(rows), what="the standby follows")
             # It is compared every so often, not as soon as something is written.
             wait_until(is_right, what="the vectors follow")
-        for each in (worker, source, table):
-            each.close()

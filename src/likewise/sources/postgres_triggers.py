@@ -162,8 +162,8 @@ def _all(names: Names) -> str:
 class _Statement:
     """What the function for statements is made of: columns k1, k2, ... and w0, w1, ...
 
-    A statement of one row, which most are, is a read into variables and a plain INSERT: that takes
-    half as long as a query that writes as many rows of the outbox as there are pieces.
+    For few keys, as most statements have, it reads them into variables and writes one row: that is
+    quicker than a query that writes as many rows of the outbox as there are pieces.
     """
 
     names: Names
@@ -174,6 +174,7 @@ class _Statement:
     compared: Sequence[str]
     """The columns of `t` that decide whether an update changed the text."""
     pieces: int
+    """Rows of the outbox that one pass fills."""
 
     @property
     def keys(self) -> list[str]:

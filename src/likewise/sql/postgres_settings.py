@@ -1,4 +1,4 @@
-"""What a session of ours asks of Postgres and of the network."""
+"""Our schema's name, and what a session of ours asks of Postgres and of the network."""
 
 from __future__ import annotations
 

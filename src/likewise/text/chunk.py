@@ -38,7 +38,7 @@ def chunk_tokens(
     """
     require_sizes(size, overlap)
     count = len(spans)
-    # The last token that ends by then; searchsorted needs ends in order, which they are.
+    # The tokens before which a passage ends in any case.
     stops = sorted({count, *spans[:, 1].searchsorted(list(held), side="right").tolist()} - {0})
     chunks: list[Chunk] = []
     first = last = 0
