@@ -24,6 +24,7 @@ MOST_OVER = 1.25
 in hexadecimal; of prose 1.21, of Finnish. Not proven."""
 _PIECE = re.compile(
     r"""
+    (?!\s) (?:                                 # no space, also where signs and kana have their own
     (?P<one>   [A-Za-z]{1,3} | [0-9]{1,2}      # one token for so many letters or digits,
              | [!-/:-@\[-`{-~]                 # punctuation,
              | [\u00a1-\u052f\u0590-\u08ff]    # letters of Latin, Greek, Cyrillic, Hebrew, Arabic
@@ -33,6 +34,7 @@ _PIECE = re.compile(
              | [\u2000-\u2fff\u3100-\u9fff]    # signs, Chinese
              | [\ua000-\ud7af] )               # and Korean,
     | (?P<three> \S )                          # three for anything else that can be seen
+    )
     """,
     re.VERBOSE,
 )

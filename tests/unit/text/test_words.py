@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from likewise.base.chunking import parse_chunking
@@ -28,6 +28,7 @@ PROSE = {
 
 
 @given(st.text())
+@example("\u3000a\u2003b\u2028")  # spaces among the signs and the kana
 def test_all_that_can_be_seen_is_covered_in_order(text: str) -> None:
     (spans,) = estimated_spans([text])
     assert spans.dtype == np.int64 and spans.shape == (estimated_tokens(text), 2)
