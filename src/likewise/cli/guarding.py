@@ -93,7 +93,8 @@ def guard_options(command: F) -> F:
             ),
             click.option(
                 "--cors-origin", "cors_origins", multiple=True, metavar="ORIGIN",
-                help="Pages of this origin, such as https://app.example, may use the server.",
+                help="Pages of this origin may use the server: https://app.example, "
+                "http://localhost:*, app://*, or * for every one.",
             ),
             click.option(
                 "--tls-cert", type=file, metavar="FILE",
@@ -115,9 +116,10 @@ def guard_of(said: Guarding, host: str) -> Guard:
         SettingsError: others could reach the server and nobody would be asked for a key; the keys,
             an origin or the certificate can't be right.
     """
-    from likewise.server.guard import Guard, require_origins
+    from likewise.server.guard import Guard
     from likewise.server.keys import KeyRing
     from likewise.server.listen import require_certificate
+    from likewise.server.origin_patterns import require_origins
 
     given = resolve.given_keys()
     keys = KeyRing(said.keys, given) if said.keys is not None or given else None

@@ -69,8 +69,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     insecure: bool = False
     """`true` lets everybody in, also beyond loopback."""
     cors_origins: tuple[str, ...] = ()
-    """Origins whose pages may use the server from a browser, such as `https://app.example`; `*`
-    means every one."""
+    """Origins whose pages may use the server from a browser, such as `https://app.example`,
+    `http://localhost:*` or `app://*`; `*` means every one."""
     tls_cert: str | None = None
     """PEM file of the certificate to speak https with, followed by those between it and its
     root."""

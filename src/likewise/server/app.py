@@ -17,8 +17,10 @@ from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.dialects import cohere, ollama, openai, rerank, shared_paths, tei, vllm
 from likewise.server.errors import on_http_error, on_likewise_error
 from likewise.server.guard import Guard
+from likewise.server.hosts import HostCheck
 from likewise.server.limits import Limits
-from likewise.server.middleware import HostCheck, Watching
+from likewise.server.middleware import Watching
+from likewise.server.origin_patterns import DEFAULT_ORIGINS
 from likewise.server.origins import Origins
 from likewise.server.readiness import Readiness
 from likewise.server.request_metrics import RequestMetrics
@@ -65,9 +67,10 @@ def build(
 ) -> Starlette:
     """The ASGI application; it neither starts nor stops what it is given.
 
-    `allowed_hosts` are the names a request may call the server by; None allows every name. Without
-    a `guard` everybody is let in, within the usual limits. Requests are traced where there is a
-    `tracer`.
+    `allowed_hosts` are names that a request may call the server by, beside those of a server on
+    loopback (`hosts`), where pages of this machine may use models (`origin_patterns`); None allows
+    every name, and no such page. Without a `guard` everybody is let in, within the usual limits.
+    Requests are traced where there is a `tracer`.
     """
     from prometheus_client import CollectorRegistry, Counter
 
@@ -90,7 +93,7 @@ def build(
     ]
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed=allowed_hosts))
-    middleware += _guarding(guard, registry)
+    middleware += _guarding(guard, registry, is_local=allowed_hosts is not None)
     app = Starlette(
         routes=routes,
         middleware=middleware,
@@ -117,10 +120,15 @@ def build(
     return app
 
 
-def _guarding(guard: Guard, registry: CollectorRegistry) -> list[Middleware]:
+def _guarding(guard: Guard, registry: CollectorRegistry, *, is_local: bool) -> list[Middleware]:
     """Who may ask, outermost first."""
     keys = guard.keys
-    origins = Middleware(Origins, allowed=guard.cors_origins, has_keys=keys is not None)
+    origins = Middleware(
+        Origins,
+        allowed=guard.cors_origins,
+        has_keys=keys is not None,
+        default=DEFAULT_ORIGINS if is_local else (),
+    )
     return (
         [origins] if keys is None else [origins, Middleware(Access, keys=keys, registry=registry)]
     )

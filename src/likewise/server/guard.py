@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from likewise.base.errors import SettingsError
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from likewise.server.keys import KeyRing
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 * 1024
 MAX_URL_BYTES = 16 * 1024
 MAX_INPUTS = 2048
-ANY_ORIGIN = "*"
-
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,7 +22,8 @@ class Guard:
     keys: KeyRing | None = None
     """None lets everybody in."""
     cors_origins: tuple[str, ...] = ()
-    """Origins whose pages may use the server from a browser; `*` means every one."""
+    """Origins whose pages may use the server from a browser, as `origin_patterns` reads them; `*`
+    means every one."""
     max_inputs: int = MAX_INPUTS
     """Inputs in one request."""
     max_headers: int = MAX_HEADERS
@@ -48,14 +41,3 @@ class Guard:
     """How long a connection without a request is kept."""
     certificate: tuple[Path, Path] | None = None
     """PEM files of the certificate, with those between it and its root, and of its key."""
-
-
-def require_origins(origins: Iterable[str]) -> None:
-    """Raises `SettingsError` unless each is an origin as browsers write it, or `*`."""
-    for origin in origins:
-        if origin != ANY_ORIGIN and not _ORIGIN.fullmatch(origin):
-            raise SettingsError(
-                f"{origin!r} isn't an origin; write scheme://host or scheme://host:port, such as "
-                f"https://app.example, without a path",
-                param="cors_origins",
-            )

@@ -11,14 +11,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from likewise.base.log import REQUEST_ID, fields, logger, without_words
-from likewise.server.errors import Refusal, internal_error
+from likewise.server.errors import internal_error
 from likewise.server.request_metrics import RequestMetrics
 from likewise.server.routing import dialect_of_scope
 from likewise.server.seen import Seen
 from likewise.server.serving import Gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -168,34 +168,3 @@ def _log_access(seen: Seen) -> None:
         "error": seen.error,
     }
     _access.info(fields("request", **{k: v for k, v in values.items() if v is not None}))
-
-
-class HostCheck:
-    """Refuses requests meant for other hosts.
-
-    A server on the loopback address is open to every web page in a browser on this machine unless
-    it looks at the name it was called by (DNS rebinding).
-    """
-
-    def __init__(self, app: ASGIApp, allowed: Collection[str]) -> None:
-        self._app = app
-        self._allowed = frozenset(allowed)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
-        if scope["type"] == "http":
-            host = Headers(scope=scope).get("host", "")
-            name = host.rpartition(":")[0] if _has_port(host) else host
-            if name.lower() not in self._allowed:
-                message = (
-                    f"this server doesn't answer for the host {name!r}; "
-                    f"allow it with --allow-host or server.allowed_hosts"
-                )
-                refusal = Refusal(421, "invalid_request_error", message, "host_not_allowed")
-                await refusal.response(dialect_of_scope(scope))(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _has_port(host: str) -> bool:
-    return host.rpartition(":")[2].isdecimal() and not host.endswith("]")

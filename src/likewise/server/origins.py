@@ -11,13 +11,16 @@ from starlette.responses import Response
 from likewise.base.errors import Forbidden
 from likewise.server.access import by_basic
 from likewise.server.errors import refusal_of
-from likewise.server.guard import ANY_ORIGIN
-from likewise.server.routing import dialect_of_scope
+from likewise.server.hosts import is_doubtful, is_public
+from likewise.server.origin_patterns import ANY_ORIGIN, Patterns
+from likewise.server.routing import dialect_of_scope, serves_models
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from likewise.server.errors import Refusal
 
 _METHODS = "GET, HEAD, POST, DELETE"
 _REMEMBERED_S = "600"
@@ -32,11 +35,22 @@ class Origins:
     A page elsewhere can make a browser send requests that it couldn't send itself: to this
     machine's loopback address, or with a key that the browser remembers. So where nothing but the
     browser's word stands for a request, one from an origin that isn't on the list is refused.
+
+    Pages of the origins in `default` may use models: no database, and nothing that changes the
+    server. A key that the browser remembers is no use to them.
     """
 
-    def __init__(self, app: ASGIApp, allowed: Collection[str], *, has_keys: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        allowed: Collection[str],
+        *,
+        has_keys: bool,
+        default: Collection[str] = (),
+    ) -> None:
         self._app = app
-        self._allowed = frozenset(origin.lower() for origin in allowed)
+        self._allowed = Patterns(allowed)
+        self._default = Patterns(default)
         self._has_keys = has_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,41 +63,53 @@ class Origins:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
-        shown = self._shown_to(origin)
+        shown = self._shown_to(origin, scope, headers)
         if shown is not None and _is_preflight(scope, headers):
             await _preflight(shown, headers)(scope, receive, send)
             return
         if shown is None and self._is_foreign(scope, headers, origin):
-            message = (
-                f"pages of {(origin or 'another origin')[:200]!r} may not use this server; allow "
-                f"them with --cors-origin or server.cors_origins"
-            )
-            answer = refusal_of(Forbidden(message)).response(dialect_of_scope(scope))
+            answer = self._refused(origin).response(dialect_of_scope(scope))
             await answer(scope, receive, send)
             return
 
         async def showing(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._allowed:
+            if message["type"] == "http.response.start" and (self._allowed or self._default):
                 _show(MutableHeaders(scope=message), shown)
             await send(message)
 
         await self._app(scope, receive, showing)
 
-    def _shown_to(self, origin: str | None) -> str | None:
+    def _shown_to(self, origin: str | None, scope: Scope, headers: Headers) -> str | None:
         """What `Access-Control-Allow-Origin` says to `origin`; None when it isn't on the list."""
         if origin is None:
             return None
-        if ANY_ORIGIN in self._allowed:
+        if self._allowed.has_any:
             return ANY_ORIGIN
-        return origin if origin.lower() in self._allowed else None
+        is_let_in = self._allowed.match(origin) or (
+            self._default.match(origin)
+            and not by_basic(headers)
+            and (serves_models(scope) or is_public(scope))
+        )
+        return origin if is_let_in else None
 
     def _is_foreign(self, scope: Scope, headers: Headers, origin: str | None) -> bool:
         if self._has_keys and not by_basic(headers):
             return False
         if origin is not None:
-            return not _is_own(origin, headers.get("host", ""))
+            return is_doubtful(scope) or not _is_own(origin, headers.get("host", ""))
         site = headers.get("sec-fetch-site", "same-origin")
         return scope["method"] not in _SAFE and site not in ("same-origin", "none")
+
+    def _refused(self, origin: str | None) -> Refusal:
+        what = "use more of this server than its models"
+        if origin is None or not self._default.match(origin):
+            what = "use this server"
+        return refusal_of(
+            Forbidden(
+                f"pages of {(origin or 'another origin')[:200]!r} may not {what}; allow them with "
+                f"--cors-origin or server.cors_origins"
+            )
+        )
 
 
 def _is_own(origin: str, host: str) -> bool:

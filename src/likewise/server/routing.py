@@ -79,3 +79,12 @@ def spoken_at(scope: Scope) -> Spoken | None:
             return route if isinstance(route, Spoken) else others
         others = others or (route if isinstance(route, Spoken) else None)
     return others
+
+
+def serves_models(scope: Scope) -> bool:
+    """Whether the request is for what other servers of models have too.
+
+    Not so are routes of our own, which read databases, bind, and load or unload models.
+    """
+    route = spoken_at(scope)
+    return route is None or route.dialect != "likewise"

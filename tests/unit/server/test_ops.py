@@ -84,7 +84,7 @@ def test_names_of_this_machine_are_answered(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:7997", "", "127.0.0.1.evil.example"]
+    "host", ["evil.example", "evil.example:7997", "ollama", "127.0.0.1.evil.example"]
 )
 def test_other_names_are_refused(host: str) -> None:
     """See DNS rebinding: a page of a stranger that resolves its own name to 127.0.0.1."""
