@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from likewise.base.chunking import DEFAULT_CHUNK
 from likewise.base.clock import monotonic
 from likewise.base.errors import BindingError, BindingNotFound, SettingsError
+from likewise.base.log import fields, logger
+from likewise.base.same import escapes_notice, keeps_escapes
 from likewise.base.spec import (
     DEFAULT_MODEL,
     SOURCES,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from likewise.runtime.service import Service
     from likewise.server.loaded import Loaded
 
+_log = logger("api")
 _POLL_S = 0.02
 _SWITCH_S = 60.0
 
@@ -118,7 +121,9 @@ def bind(
         source: where the rows are: a SQLite file that exists, or an address:
             `sqlite:PATH`, `duckdb:PATH`, `postgresql://…`, `files:FOLDER`.
         table: the table or view whose rows get vectors.
-        text: template over its columns, such as `{title}\n{body}`.
+        text: template over its columns, such as `{title}\n{body}`. A line end may stand in it as it
+            is or as a backslash and an n, which mean the same here as in a shell and in
+            `likewise.toml`: `\n` a line end, `\t` a tab, `\\` a backslash, `{{` and `}}` braces.
         name: the binding's name; None takes the table's, in lower case.
         key: columns that name a row; empty for the primary key.
         chunk: how long texts are cut: `WAY:SIZE/OVERLAP`, in tokens, where WAY is `tokens`,
@@ -157,9 +162,12 @@ def bind(
         query=query,
         glob=glob,
         store=_address(store) if store else "",
-    )
+    ).as_typed()
     splitter(loaded, spec)  # a binding that can't be worked on mustn't be left behind
     record = create(spec, loaded.space.stored_as(chunk, dtype), loaded)
+    if keeps_escapes(record, spec):
+        # Not as a value: those are quoted, which would double the backslashes of the command.
+        _log.warning(fields(f"binding {spec.name}: {escapes_notice(record)}"))
     models.add(record.spec.model, loaded)
     return Binding(record, models)
 
@@ -291,7 +299,8 @@ class Binding:
     ) -> Audit:
         """Change the model, the text or how it is cut, while searches are answered; waits for it.
 
-        The old vectors are kept and followed until `finish`. What isn't given stays; a swap that
+        The old vectors are kept and followed until `finish`. What isn't given stays, `text` is
+        written as for `bind`; a swap that
         was interrupted goes on when nothing is given.
 
         Raises:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingExists
+from likewise.base.escapes import has_escapes, meant, typed
+from likewise.base.spec import without_password
 
 if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord
@@ -20,11 +23,15 @@ _SWAPPABLE = ("chunk", "text", "dtype")
 def require_same(there: BindingRecord, spec: BindingSpec, space: Space) -> None:
     """Raise unless `there` was made for `spec` and `space`.
 
+    A text that was typed in the same way before escapes were read is the same: `there` keeps it.
+
     Raises:
         BindingExists: it has another definition; each field that differs is named.
         SpaceMismatch: it has the same definition for another model or setting.
     """
     differing = _differing(there, spec)
+    if keeps_escapes(there, spec):
+        differing = [each for each in differing if each[0] != "text"]
     if not differing:
         there.space.require(space, where=f"binding {spec.name}")
         return
@@ -53,10 +60,36 @@ def swap_needed(there: BindingRecord, spec: BindingSpec, space: Space) -> str | 
 
 def swap_command(there: BindingRecord, spec: BindingSpec, space: Space) -> str:
     """What to type so that the binding becomes what `spec` and `space` ask for."""
-    options = "".join(f" --{name} {new!r}" for name, _, new in _differing(there, spec))
-    alike = there.space.stored_as("", "").fingerprint == space.stored_as("", "").fingerprint
-    model = "" if alike else f" --model {spec.model}"
-    return f"likewise bind swap {spec.name}{model}{options}"
+    options = {name: str(new) for name, _, new in _differing(there, spec)}
+    if "text" in options:
+        options["text"] = typed(options["text"])
+    if there.space.stored_as("", "").fingerprint != space.stored_as("", "").fingerprint:
+        options = {"model": spec.model, **options}
+    return _command(there, options)
+
+
+def keeps_escapes(there: BindingRecord, spec: BindingSpec) -> bool:
+    r"""Whether `there` has the text of `spec` as it was typed, from before `\n` was read."""
+    return there.spec.text != spec.text and meant(there.spec.text) == spec.text
+
+
+def escapes_notice(there: BindingRecord) -> str | None:
+    r"""What is to be said of a stored text with a literal `\n`, and how it is changed; or None."""
+    text = there.spec.text
+    if not has_escapes(text):
+        return None
+    found = ", ".join(name for name in (r"\n", r"\t", "\\\\") if name in text)
+    command = _command(there, {"text": typed(meant(text))})
+    return (
+        f"its text has {found} letter for letter, as it was typed: a backslash, and no line end or "
+        f"tab. Vectors are made of it as before; to change that: {command}"
+    )
+
+
+def _command(there: BindingRecord, options: dict[str, str]) -> str:
+    shown = "".join(f" --{name} {shlex.quote(value)}" for name, value in options.items())
+    at = shlex.quote(without_password(there.spec.store_address))
+    return f"likewise bind swap {there.spec.name}{shown} --db {at}"
 
 
 def _differing(there: BindingRecord, spec: BindingSpec) -> list[tuple[str, object, object]]:
@@ -64,5 +97,14 @@ def _differing(there: BindingRecord, spec: BindingSpec) -> list[tuple[str, objec
     return [
         (name, old[name], new[name])
         for name in old
-        if name not in _LABELS and old[name] != new[name]
+        if name not in _LABELS and _plain(name, old[name]) != _plain(name, new[name])
     ]
+
+
+def _plain(name: str, value: object) -> object:
+    """`value` without what makes no difference in that field: spaces, a last semicolon."""
+    if name == "glob":
+        return [part.strip() for part in str(value).split(",") if part.strip()]
+    if name == "query":
+        return str(value).strip().removesuffix(";").rstrip()
+    return value

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from likewise.base.chunking import DEFAULT_CHUNK, parse_chunking
 from likewise.base.errors import SettingsError
+from likewise.base.escapes import meant
 
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_NAME = 63
@@ -43,7 +44,7 @@ class BindingSpec:
     table: str
     """The table or view; empty with `query`, and for files."""
     text: str
-    r"""Template over the columns, such as `{title}\n{body}`."""
+    r"""Template over the columns, such as `{title}\n{body}`, as it is meant: see `as_typed`."""
     key: tuple[str, ...] = ()
     """Columns that name a row; empty for the table's primary key."""
     model: str = DEFAULT_MODEL
@@ -136,6 +137,15 @@ class BindingSpec:
         bare = self.table.lower().rpartition(".")
         if bare[2].startswith(("likewise_", "sqlite_")) or bare[0] == "likewise":
             raise SettingsError(f"table {self.table!r} isn't an application's", param="table")
+
+    def as_typed(self) -> BindingSpec:
+        r"""What a person means who typed this: escapes such as `\n` are read.
+
+        Every place where bindings are described calls it once; stored ones are never changed.
+        """
+        return dataclasses.replace(
+            self, text=meant(self.text), chunk=parse_chunking(self.chunk).name
+        )
 
     @property
     def store_address(self) -> str:

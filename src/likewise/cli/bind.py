@@ -49,7 +49,8 @@ def bind() -> None:
     "--text",
     required=True,
     metavar="TEMPLATE",
-    help="The text that stands for a row, such as '{title} {body}'.",
+    help="The text that stands for a row, such as '{title}\\n{body}': \\n is a line end, \\t a "
+    "tab, \\\\ a backslash, {{ a brace.",
 )
 @click.option(
     "--key",
@@ -102,6 +103,7 @@ def add(
     Triggers in the table's own database log every change, in the transaction that makes it. The
     programs that write to it need nothing of Likewise.
     """
+    from likewise.base.same import escapes_notice, keeps_escapes
     from likewise.cli import launch, loading
     from likewise.server.databases import ends
 
@@ -117,10 +119,12 @@ def add(
         dtype=dtype,
         query=query,
         glob=glob,
-    )
+    ).as_typed()
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
         record = launch.make_binding(spec, models.bound(spec.model))
+        if keeps_escapes(record, spec):
+            output.warn(f"binding {name}: {escapes_notice(record)}")
         with ends(record) as (rows, vectors):
             rows.attach()
             if wait:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likewise.base.errors import LikewiseError
+from likewise.base.same import escapes_notice
 from likewise.base.spec import without_password
 from likewise.cli import output
 from likewise.cli.bound import one, several
@@ -127,6 +128,7 @@ def _generation(record: BindingRecord, meters: Meters) -> dict[str, Any]:
         "model": record.space.model,
         "chunk": record.spec.chunk,
         "text": record.spec.text,
+        "text_notice": escapes_notice(record),
     }
     try:
         with ends(record) as (rows, vectors):
@@ -147,8 +149,9 @@ def _show(states: list[dict[str, Any]], as_json: bool) -> None:
     output.table(lines, _COLUMNS, empty="no binding yet; make one with: likewise bind add --help")
     for state in states:
         for each in state["generations"]:
-            if each.get("error"):
-                output.warn(f"{state['name']}: {each['error']}")
+            for said in ("error", "text_notice"):
+                if each.get(said):
+                    output.warn(f"{state['name']}: {each[said]}")
 
 
 def _lines(state: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     metavar=METAVAR,
     help=f"How long texts are cut from now on. WAY: {', '.join(WAYS)}.",
 )
-@click.option("--text", metavar="TEMPLATE", help="The text that stands for a row from now on.")
+@click.option(
+    "--text",
+    metavar="TEMPLATE",
+    help="The text that stands for a row from now on, written as for 'bind add'.",
+)
 @click.option("--dtype", type=click.Choice(DTYPES), help="As what numbers vectors are kept.")
 @click.option("--abort", is_flag=True, help="Give up the swap that is under way.")
 @click.option(

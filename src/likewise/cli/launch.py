@@ -235,6 +235,7 @@ def all_stop(live: Sequence[LiveBinding], models: Catalogued) -> None:
 
 
 def _stored(addresses: Sequence[str]) -> list[BindingRecord]:
+    from likewise.base.same import escapes_notice
     from likewise.base.spec import without_password
     from likewise.server.databases import records
 
@@ -247,6 +248,9 @@ def _stored(addresses: Sequence[str]) -> list[BindingRecord]:
                 f"{shown} has no binding; make one with 'likewise bind add NAME --source "
                 f"{shown} --table TABLE --text TEMPLATE'"
             )
+        for each in found:
+            if (notice := escapes_notice(each)) is not None:
+                output.warn(f"binding {each.spec.name}: {notice}")
         made += found
     return made
 
@@ -266,7 +270,7 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
     better than nothing does. That they are old is said here, in the log, and as its trouble for as
     long as it is so.
     """
-    from likewise.base.same import swap_needed
+    from likewise.base.same import escapes_notice, keeps_escapes, swap_needed
     from likewise.server.bindings import splitter
     from likewise.server.databases import found_or_made, made_before
 
@@ -278,6 +282,8 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
             raise
         # Its rows and vectors are here, and its own thread asks again until somebody answers.
         output.warn(f"binding {spec.name}: {away}; it is asked again")
+        if keeps_escapes(there, spec):
+            output.warn(f"binding {spec.name}: {escapes_notice(there)}")
         return there, _no_notice
     # Before anything is made: a binding that can't be worked on must not be left behind.
     splitter(service, spec)
@@ -293,8 +299,11 @@ def _settled(spec: BindingSpec, models: Catalogued) -> tuple[BindingRecord, Noti
         return None if command is None else f"{_NOT_AS_SET} {command}"
 
     if wanted is not None:
+        if keeps_escapes(record, spec):
+            output.warn(f"binding {spec.name}: {escapes_notice(record)}")
         output.warn(f"binding {spec.name}: {_NOT_AS_SET} {wanted}")
-        _log.warning(fields("binding isn't as set", binding=spec.name, run=wanted))
+        # The command is no value: those are quoted, which would double its backslashes.
+        _log.warning(fields(f"binding isn't as set; run: {wanted}", binding=spec.name))
     if record.space.stored_as("", "").fingerprint != space.stored_as("", "").fingerprint:
         models.unbound(spec.model, spec.name)
     return record, notice

@@ -222,7 +222,7 @@ def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:
             wake=each.wake,
             dtype=each.dtype,
             every=each.every,
-        )
+        ).as_typed()
         for each in written.binding
     )
 

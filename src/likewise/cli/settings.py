@@ -112,7 +112,8 @@ class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the rows are: `sqlite:app.db`, `postgresql://…`, `files:FOLDER`; a
     path is relative to likewise.toml."""
     text: str
-    """The text that stands for a row, such as `{title}\\n{body}`."""
+    """The text that stands for a row, such as `{title}\\n{body}`; `\\n` is a line end also in a
+    literal string, see docs/binding.md."""
     table: str = ""
     """The table or view whose rows are embedded."""
     query: str = ""

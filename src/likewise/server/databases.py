@@ -13,7 +13,7 @@ from likewise.base.errors import (
     DatabaseMissing,
     LikewiseError,
 )
-from likewise.base.same import swap_needed
+from likewise.base.same import keeps_escapes, swap_needed
 from likewise.base.spec import without_password
 from likewise.binding.canary import require_same_model
 from likewise.client.names import is_remote
@@ -104,7 +104,7 @@ def found_or_made(
     if there is None:
         return create(spec, space, model), None
     command = swap_needed(there, wanted, space)
-    if command is None:
+    if command is None or swap_needed(there, _as_kept(there, wanted), space) is None:
         with bindings_of(spec.store_address) as bindings:
             there = _addressed(bindings, there, spec, model)
     return there, command
@@ -123,7 +123,14 @@ def made_before(spec: BindingSpec) -> BindingRecord | None:
     there, wanted = _found(spec)
     if there is None or there.spec.model != spec.model:
         return None
-    return there if swap_needed(there, wanted, there.space) is None else None
+    return there if swap_needed(there, _as_kept(there, wanted), there.space) is None else None
+
+
+def _as_kept(there: BindingRecord, wanted: BindingSpec) -> BindingSpec:
+    """`wanted` with the text of `there` where that was typed the same before escapes were read."""
+    if keeps_escapes(there, wanted):
+        return dataclasses.replace(wanted, text=there.spec.text)
+    return wanted
 
 
 def _found(spec: BindingSpec) -> tuple[BindingRecord | None, BindingSpec]:

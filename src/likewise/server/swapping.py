@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound, SettingsError
+from likewise.base.escapes import meant
 from likewise.binding import generation
 from likewise.binding.canary import require_same_model
 from likewise.binding.generation import Swap
@@ -38,7 +39,8 @@ def begin(
 ) -> BindingRecord:
     """Begin a swap of `record`'s binding, or find the one that was begun; gives what is built.
 
-    What isn't given stays. Given nothing at all, the one that was begun is gone on with.
+    What isn't given stays; `text` is as a person types it. Given nothing at all, the one that was
+    begun is gone on with.
 
     Raises:
         SettingsError: nothing would change, or a setting can't be right.
@@ -61,7 +63,7 @@ def begin(
             now,
             model=model or now.model,
             chunk=chunk or now.chunk,
-            text=text or now.text,
+            text=meant(text) if text else now.text,
             dtype=dtype or now.dtype,
         )
         service = models(wanted.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from likewise.base.errors import BindingError
+from likewise.base.escapes import meant
 from likewise.base.same import swap_command, swap_needed
 from likewise.binding.generation import PATIENCE_ROUNDS, Swap
 from likewise.binding.worker import Worker
@@ -110,7 +112,14 @@ def test_the_command_that_makes_it_as_asked(rig: Rig) -> None:
     first, second = (MODELS[name].space.with_chunker(record.spec.chunk) for name in MODELS)
     assert swap_needed(record, record.spec, first) is None
     new = dataclasses.replace(record.spec, model=NEW, text=new_text(rig))
+    at = f"--db {rig.spec.store_address}"
     assert swap_needed(record, new, second) == (
-        "likewise bind swap docs --model telling/1 --text 'new: {body}'"
+        f"likewise bind swap docs --model telling/1 --text 'new: {{body}}' {at}"
     )
-    assert swap_command(record, new, first) == "likewise bind swap docs --text 'new: {body}'"
+    assert swap_command(record, new, first) == (
+        f"likewise bind swap docs --text 'new: {{body}}' {at}"
+    )
+    lines = dataclasses.replace(record.spec, text="it's\n{body} \\ {{")
+    command = swap_command(record, lines, first)
+    assert "\n" not in command
+    assert meant(shlex.split(command)[5]) == lines.text
