@@ -32,6 +32,7 @@ class Guarding:
     cors_origins: tuple[str, ...] = ()
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    strict: bool = False
     max_batch_inputs: int = _DEFAULT.max_batch_inputs
     max_connections: int = _DEFAULT.max_connections
     body_timeout_s: float = _DEFAULT.body_timeout_s
@@ -46,7 +47,7 @@ def of_file(server: ServerSettings, folder: Path, flags: Guarding) -> Guarding:
 
     given = {
         name: value
-        for name in ("keys", "insecure", "cors_origins", "tls_cert", "tls_key")
+        for name in ("keys", "insecure", "cors_origins", "tls_cert", "tls_key", "strict")
         if (value := getattr(flags, name))
     }
     written = Guarding(
@@ -55,6 +56,7 @@ def of_file(server: ServerSettings, folder: Path, flags: Guarding) -> Guarding:
         cors_origins=server.cors_origins,
         tls_cert=path(server.tls_cert),
         tls_key=path(server.tls_key),
+        strict=server.strict,
         max_batch_inputs=server.max_batch_inputs,
         max_connections=server.max_connections,
         body_timeout_s=server.body_timeout_s,
@@ -74,9 +76,10 @@ def guard_options(command: F) -> F:
         cors_origins: tuple[str, ...],
         tls_cert: Path | None,
         tls_key: Path | None,
+        strict: bool,
         **options: Any,
     ) -> Any:
-        guard = Guarding(keys, insecure, cors_origins, tls_cert, tls_key)
+        guard = Guarding(keys, insecure, cors_origins, tls_cert, tls_key, strict)
         return command(*args, guard=guard, **options)
 
     file = click.Path(path_type=Path)
@@ -102,6 +105,10 @@ def guard_options(command: F) -> F:
             ),
             click.option(
                 "--tls-key", type=file, metavar="FILE", help="The certificate's private key (PEM)."
+            ),
+            click.option(
+                "--strict", is_flag=True,
+                help="Refuse request fields that a dialect doesn't know; else they are ignored.",
             ),
         )
     ):  # fmt: skip
@@ -137,6 +144,7 @@ def guard_of(said: Guarding, host: str) -> Guard:
     return Guard(
         keys=keys,
         cors_origins=said.cors_origins,
+        strict=said.strict,
         max_inputs=said.max_batch_inputs,
         max_connections=said.max_connections,
         body_timeout_s=said.body_timeout_s,

@@ -78,6 +78,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """PEM file of the certificate's private key, without a passphrase."""
     max_batch_inputs: int = 2048
     """Most inputs in one request; OpenAI's dialect never takes more than 2,048."""
+    strict: bool = False
+    """`true` refuses request fields that a dialect doesn't know. Else they are ignored and named in
+    the header `X-Likewise-Ignored`."""
     max_connections: int = 1000
     """Most connections at a time."""
     body_timeout_s: float = 60

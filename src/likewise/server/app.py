@@ -108,6 +108,7 @@ def build(
     app.state.guard = guard
     app.state.keys = guard.keys
     app.state.max_inputs = guard.max_inputs
+    app.state.strict = guard.strict
     app.state.body_timeout_s = guard.body_timeout_s
     app.state.cut_off = Counter(
         "likewise_http_cut_off",

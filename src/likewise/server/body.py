@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,11 @@ MAX_CONTAINERS = 100_000
 """Lists and objects in one body: empty ones take thirty times the memory of their two bytes."""
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+
+class ShapeError(InputError):
+    """A body is JSON and hasn't the shape that is expected."""
+
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NAME = re.compile(rb'"([^"\\]*)"\s*:')
@@ -62,8 +68,16 @@ async def _read(request: Request, limit: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def decode(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...]) -> T:
+def decode(
+    body: bytes,
+    decoder: msgspec.json.Decoder[T],
+    fields: tuple[str, ...],
+    *,
+    allows_twice: bool = False,
+) -> T:
     """`body` as the decoder's type; `fields` are the names that a mistyped one is compared with.
+
+    `allows_twice` is for a first look at a body that is decoded a second time.
 
     Raises:
         InputError: not UTF-8, not JSON, not of the shape, or a field is there twice.
@@ -77,7 +91,8 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[T], fields: tuple[str, ...
     _refuse_many(body)
     try:
         decoded = decoder.decode(body)
-        _refuse_twice(body, fields)
+        if not allows_twice:
+            refuse_twice(body, fields)
     except msgspec.ValidationError as wrong:
         raise explained(str(wrong), fields) from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
@@ -98,10 +113,16 @@ def _containers(body: bytes) -> int:
     return body.count(b"[") + body.count(b"{")
 
 
-def _refuse_twice(body: bytes, fields: tuple[str, ...]) -> None:
+def refuse_twice(
+    body: bytes, fields: tuple[str, ...], *, exempt: frozenset[str] = frozenset()
+) -> None:
     """Refuse a name that stands twice in an object: who looked at the first saw another request.
 
-    Only bodies in which a name is seen twice are read a second time.
+    Only bodies in which a name is seen twice are read a second time. Names in `exempt` are ignored
+    and may stand twice.
+
+    Raises:
+        InputError: a name stands twice.
     """
     if len(body) <= _SHORT:
         names = _NAME.findall(body)
@@ -109,34 +130,34 @@ def _refuse_twice(body: bytes, fields: tuple[str, ...]) -> None:
     else:
         is_suspect = any(body.count(b'"%s"' % name.encode()) > 1 for name in fields)
     if is_suspect:
-        json.loads(body, object_pairs_hook=_once)
+        json.loads(body, object_pairs_hook=functools.partial(_once, exempt))
 
 
-def _once(pairs: list[tuple[str, Any]]) -> None:
+def _once(exempt: frozenset[str], pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for name, _ in pairs:
-        if name in seen:
+        if name in seen and name not in exempt:
             raise InputError(f"the field {name!r} is there twice", param=name)
         seen.add(name)
 
 
-def explained(message: str, fields: tuple[str, ...]) -> InputError:
+def explained(message: str, fields: tuple[str, ...]) -> ShapeError:
     """Msgspec's message in our words, naming the field."""
     where = _WHERE.search(message)
     path = where["path"] if where else ""
     if unknown := _UNKNOWN.search(_WHERE.sub("", message)):
         name = unknown["name"]
         if path:
-            return InputError(f"{path}: unknown field {name!r}", param=f"{path}.{name}")
+            return ShapeError(f"{path}: unknown field {name!r}", param=f"{path}.{name}")
         known = ", ".join(fields)
-        return InputError(
+        return ShapeError(
             f"unknown field {name!r}{nearest(name, fields)}; known: {known}", param=name
         )
     if missing := _MISSING.search(message):
-        return InputError(f"the field {missing['name']!r} is missing", param=missing["name"])
+        return ShapeError(f"the field {missing['name']!r} is missing", param=missing["name"])
     text = _WHERE.sub("", message).replace("`", "")
     text = text[:1].lower() + text[1:]
-    return InputError(f"{path}: {text}" if path else text, param=path or None)
+    return ShapeError(f"{path}: {text}" if path else text, param=path or None)
 
 
 def _too_large(limit: int) -> HTTPException:

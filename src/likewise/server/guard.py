@@ -26,6 +26,8 @@ class Guard:
     means every one."""
     max_inputs: int = MAX_INPUTS
     """Inputs in one request."""
+    strict: bool = False
+    """Refuse fields that a dialect doesn't know, in place of ignoring and naming them."""
     max_headers: int = MAX_HEADERS
     max_header_bytes: int = MAX_HEADER_BYTES
     """Names and values of all headers together."""

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 
 from likewise.base.log import REQUEST_ID, fields, logger, without_words
+from likewise.server import notices
 from likewise.server.errors import internal_error
 from likewise.server.request_metrics import RequestMetrics
 from likewise.server.routing import dialect_of_scope
@@ -18,7 +19,7 @@ from likewise.server.seen import Seen
 from likewise.server.serving import Gone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -69,7 +70,7 @@ class Watching:
         request_id = _request_id(headers.get(REQUEST_ID_HEADER))
         scope.setdefault("likewise", {})["request_id"] = request_id
         span = None if self._tracer is None else self._tracer.begin(headers)
-        answer = _Answer(send, {REQUEST_ID_HEADER: request_id})
+        answer = _Answer(send, {REQUEST_ID_HEADER: request_id}, scope["likewise"])
         if span is not None:
             answer.headers["traceparent"] = span.traceparent
         if self._is_draining():
@@ -123,10 +124,14 @@ class Watching:
 
 
 class _Answer:
-    """Sends an answer on, with headers of ours, and remembers what it was."""
+    """Sends an answer on, with headers of ours, and remembers what it was.
 
-    def __init__(self, send: Send, headers: dict[str, str]) -> None:
+    `notes` are what the request's handlers leave; some of them become headers.
+    """
+
+    def __init__(self, send: Send, headers: dict[str, str], notes: Mapping[str, Any]) -> None:
         self._send = send
+        self._notes = notes
         self.headers = headers
         self.status = CLIENT_GONE
         self.first_byte_at: float | None = None
@@ -140,6 +145,7 @@ class _Answer:
             sent = MutableHeaders(scope=message)
             self.error = sent.get("x-likewise-error")
             sent.update(self.headers)
+            sent.update(notices.headers(self._notes))
         await self._send(message)
 
 

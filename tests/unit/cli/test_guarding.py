@@ -104,10 +104,19 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
     written = settings.parse(
         "[server]\nkeys = 'k.jsonl'\ncors_origins = ['https://a']\ntls_cert = '/c.pem'\n"
         "tls_key = 'k.pem'\nmax_batch_inputs = 3\nmax_connections = 4\nbody_timeout_s = 5\n"
-        "connection_idle_s = 6\n"
+        "connection_idle_s = 6\nstrict = true\n"
     ).server
     expected = Guarding(
-        tmp_path / "k.jsonl", False, ("https://a",), Path("/c.pem"), tmp_path / "k.pem", 3, 4, 5, 6
+        tmp_path / "k.jsonl",
+        False,
+        ("https://a",),
+        Path("/c.pem"),
+        tmp_path / "k.pem",
+        True,
+        3,
+        4,
+        5,
+        6,
     )
     assert of_file(written, tmp_path, Guarding()) == expected
     flags = Guarding(keys=Path("mine"), cors_origins=("https://b",))

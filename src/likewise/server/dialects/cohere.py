@@ -10,7 +10,7 @@ import msgspec
 from starlette.responses import Response
 
 from likewise.base.errors import DimensionsError, InputError
-from likewise.server import body, encode
+from likewise.server import body, encode, lenient
 from likewise.server.dialects.texts import text_of
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, using
@@ -117,7 +117,7 @@ def routes() -> list[Route]:
 async def embed_v1(request: Request) -> Response:
     """Vectors of texts, as a list, or by type where types are asked for."""
     raw = await body.read(request, request.app.state.max_body_bytes)
-    asked = body.decode(raw, _V1, EmbedV1Request.__struct_fields__)
+    asked = lenient.decode(request, raw, _V1)
     _check_kind(asked.input_type, asked.images)
     texts = _checked(asked.texts, "texts")
     found = await _embedded(request, asked.model, texts, asked.input_type, asked.truncate)
@@ -133,7 +133,7 @@ async def embed_v1(request: Request) -> Response:
 async def embed_v2(request: Request) -> Response:
     """Vectors of texts, by type."""
     raw = await body.read(request, request.app.state.max_body_bytes)
-    asked = body.decode(raw, _V2, EmbedV2Request.__struct_fields__)
+    asked = lenient.decode(request, raw, _V2)
     _check_kind(asked.input_type, asked.images)
     texts = _texts(asked)
     if asked.output_dimension is not None and asked.output_dimension < 1:

@@ -12,7 +12,7 @@ import msgspec
 from starlette.responses import Response
 
 from likewise.base.clock import wall
-from likewise.server import body
+from likewise.server import body, lenient
 from likewise.server.dialects.openai_answer import EmbeddingsAnswer, answer, form_of
 from likewise.server.dialects.openai_inputs import conversations, inputs_of
 from likewise.server.dialects.openai_request import EmbeddingsRequest, late_options, options
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from likewise.server.serving import Catalogue, Listed, Model
 
 _DECODER = msgspec.json.Decoder(EmbeddingsRequest)
-_FIELDS = EmbeddingsRequest.__struct_fields__
 _SDK_HEADER = "x-stainless-lang"
 
 
@@ -88,7 +87,7 @@ async def embeddings(request: Request) -> Response:
     """Vectors for one or many texts, token lists or conversations."""
     began = time.perf_counter()
     raw = await body.read(request, request.app.state.max_body_bytes)
-    asked = body.decode(raw, _DECODER, _FIELDS)
+    asked = lenient.decode(request, raw, _DECODER)
     given: list[Any] = inputs_of(asked) if asked.messages is None else conversations(asked)
     form = form_of(asked, len(given), by_sdk=_SDK_HEADER in request.headers)
     async with using(request, asked.model) as (name, model):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -15,6 +15,7 @@ Output = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 class TextObject(msgspec.Struct, forbid_unknown_fields=True):
     """An input as Jina's clients may send it."""
 
+    IS_CONTENT: ClassVar[bool] = True
     text: str
 
 
@@ -28,6 +29,7 @@ class ContentPart(msgspec.Struct):
 class Message(msgspec.Struct, forbid_unknown_fields=True):
     """One turn of a conversation."""
 
+    IS_CONTENT: ClassVar[bool] = True
     role: str
     content: str | list[ContentPart]
 

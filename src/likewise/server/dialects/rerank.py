@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from likewise.base.clock import wall
 from likewise.base.errors import InputError
-from likewise.server import body, encode
+from likewise.server import body, encode, lenient
 from likewise.server.dialects.scoring import BY_HEADER, MAX_PAIRS, By, Options, scored, way
 from likewise.server.dialects.texts import Written, model_named, text_of
 from likewise.server.routing import Spoken
@@ -75,7 +75,6 @@ class RerankAnswer(TypedDict):
 
 
 _DECODER = msgspec.json.Decoder(RerankRequest)
-_FIELDS = RerankRequest.__struct_fields__
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ async def rerank(request: Request, raw: bytes) -> Response:
 
 
 async def _reranked(request: Request, raw: bytes, shape: _Shape) -> Response:
-    asked = body.decode(raw, _DECODER, _FIELDS)
+    asked = lenient.decode(request, raw, _DECODER)
     if asked.raw_scores is not None:
         noted(request)["dialect"] = "infinity"
     query = text_of(asked.query, "query", "query")

@@ -105,7 +105,7 @@ async def _by_shape(request: Request, shapes: Sequence[Shape]) -> Response:
 
 
 def _shape(raw: bytes, shapes: Sequence[Shape]) -> Shape:
-    keys = body.decode(raw, _KEYS, _Keys.__struct_fields__)
+    keys = body.decode(raw, _KEYS, _Keys.__struct_fields__, allows_twice=True)
     fitting = [shape for shape in shapes if bytes(getattr(keys, shape.key))]
     if len(fitting) > 1:
         fitting = [each for each in fitting if bytes(getattr(keys, each.key)) != b"null"]

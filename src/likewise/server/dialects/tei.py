@@ -9,6 +9,7 @@ import msgspec
 
 from likewise.base.errors import LikewiseError
 from likewise.runtime.sinks import Times
+from likewise.server import body
 from likewise.server.dialects import tei_info
 from likewise.server.dialects.tei_asking import (
     Ask,
@@ -107,7 +108,7 @@ async def default(ask: Ask) -> Done:
     `texts` are reranked, and sentences in an object compared; else a model with scores predicts,
     one with sparse vectors alone gives those, and any other gives vectors.
     """
-    shape = decoded(ask.raw, _SHAPE)
+    shape = body.decode(ask.raw, _SHAPE, _Shape.__struct_fields__, allows_twice=True)
     if bytes(shape.texts):
         return await rank(ask)
     if bytes(shape.inputs).startswith(b"{"):
@@ -122,7 +123,7 @@ async def default(ask: Ask) -> Done:
 
 async def vertex(ask: Ask) -> Done:
     """The default task for each of several bodies; all together, in the lane of so many."""
-    asked = decoded(ask.raw, _VERTEX)
+    asked = decoded(ask, _VERTEX)
     require_count(len(asked.instances), "instances")
     lane = lane_of(ask.request, len(asked.instances))
     working = [

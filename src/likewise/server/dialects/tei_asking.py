@@ -15,7 +15,7 @@ from starlette.responses import Response
 from likewise.base.errors import InputEmpty, InputError
 from likewise.base.names import nearest
 from likewise.runtime.sinks import Times
-from likewise.server import body, encode
+from likewise.server import body, encode, lenient
 from likewise.server.serving import characters, computed, lane_of, using
 
 if TYPE_CHECKING:
@@ -159,9 +159,9 @@ def _runs_on(info: dict[str, Any]) -> str:
     return "gpu" if info.get("slow") else "gpu+optimized"
 
 
-def decoded(raw: bytes, decoder: msgspec.json.Decoder[_S]) -> _S:
-    """A body of the decoder's type; raises `InputError` as `body.decode` does."""
-    return body.decode(raw, decoder, decoder.type.__struct_fields__)
+def decoded(ask: Ask, decoder: msgspec.json.Decoder[_S]) -> _S:
+    """The task's body as the decoder's type; raises `InputError` as `lenient.decode` does."""
+    return lenient.decode(ask.request, ask.raw, decoder)
 
 
 @contextlib.asynccontextmanager

@@ -78,7 +78,7 @@ _RERANK = msgspec.json.Decoder(RerankRequest)
 
 async def predict(ask: Ask) -> Done:
     """The model's labels with their scores, best first, for one text or pair or for many."""
-    asked = decoded(ask.raw, _PREDICT)
+    asked = decoded(ask, _PREDICT)
     inputs, is_batch = _singles(asked.inputs)
     parameters = asked.parameters or PredictParameters()
     if asked.raw_scores and parameters.function_to_apply not in (None, "none"):
@@ -164,7 +164,7 @@ def _ranked(scores: Vectors, labels: list[str], top_k: int | None) -> list[Predi
 
 async def rank(ask: Ask) -> Done:
     """Texts by how well they answer a query, best first."""
-    asked = decoded(ask.raw, _RERANK)
+    asked = decoded(ask, _RERANK)
     require_count(len(asked.texts), "texts")
     if not asked.query:
         raise InputEmpty("`query` is empty", param="query")

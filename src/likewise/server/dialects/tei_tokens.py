@@ -54,7 +54,7 @@ _DECODE = msgspec.json.Decoder(DecodeRequest)
 
 async def tokens(ask: Ask) -> Done:
     """The tokens of each text, uncut."""
-    asked = decoded(ask.raw, _TOKENIZE)
+    asked = decoded(ask, _TOKENIZE)
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
     require_count(len(texts), "inputs")
     async with opened(ask, asked.model) as model:
@@ -88,7 +88,7 @@ def _shown(token: Token, whole: str) -> SimpleToken:
 
 async def decode(ask: Ask) -> Done:
     """The text of each list of token ids."""
-    asked = decoded(ask.raw, _DECODE)
+    asked = decoded(ask, _DECODE)
     lists = _lists(asked.ids)
     async with opened(ask, asked.model) as model:
 

@@ -97,7 +97,7 @@ _SIMILARITY = msgspec.json.Decoder(SimilarityRequest)
 
 async def embed(ask: Ask) -> Done:
     """A vector for each input."""
-    asked = _with_parameters(decoded(ask.raw, _EMBED))
+    asked = _with_parameters(decoded(ask, _EMBED))
     inputs = listed(asked.inputs)
     if asked.dimensions is not None and asked.dimensions < 1:
         raise DimensionsError("dimensions must be at least 1", param="dimensions")
@@ -162,7 +162,7 @@ async def embed_sparse(ask: Ask) -> Done:
 
 
 async def _per_token(ask: Ask, gives: str, rows: Callable[[Answered], Any]) -> Done:
-    asked = decoded(ask.raw, _EMBED_ALL)
+    asked = decoded(ask, _EMBED_ALL)
     inputs = listed(asked.inputs)
     async with opened(ask, asked.model) as model:
         found = await submitted(
@@ -180,7 +180,7 @@ async def _per_token(ask: Ask, gives: str, rows: Callable[[Answered], Any]) -> D
 
 async def similarity(ask: Ask) -> Done:
     """The cosine of a sentence with each of others."""
-    asked = decoded(ask.raw, _SIMILARITY)
+    asked = decoded(ask, _SIMILARITY)
     given, parameters = asked.inputs, asked.parameters or SimilarityParameters()
     require_count(len(given.sentences), "sentences")
     texts = listed([given.source_sentence, *given.sentences])

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from likewise.base.clock import wall
 from likewise.base.errors import InputError, ModelUnsupported
-from likewise.server import body, encode
+from likewise.server import body, encode, lenient
 from likewise.server.dialects.scoring import BY_HEADER, MAX_PAIRS, Options, labels, scored, way
 from likewise.server.dialects.texts import model_named, text_of
 from likewise.server.dialects.vllm_bodies import (
@@ -82,7 +82,7 @@ async def _raw(request: Request) -> bytes:
 
 async def score(request: Request) -> Response:
     """A score for each pair of texts."""
-    asked = body.decode(await _raw(request), _SCORE, ScoreRequest.__struct_fields__)
+    asked = lenient.decode(request, await _raw(request), _SCORE)
     first, second = _side(asked, _FIRST), _side(asked, _SECOND)
     how = asked.how(cuts=False)
     async with using(request, asked.model) as (name, model):
@@ -113,7 +113,7 @@ def _side(asked: ScoreRequest, names: Sequence[str]) -> list[str]:
 
 async def classify(request: Request) -> Response:
     """How likely each of the model's labels is, for each text."""
-    asked = body.decode(await _raw(request), _CLASSIFY, ClassifyRequest.__struct_fields__)
+    asked = lenient.decode(request, await _raw(request), _CLASSIFY)
     is_infinity = asked.raw_scores is not None
     if is_infinity:
         noted(request)["dialect"] = "infinity"
@@ -184,7 +184,7 @@ def _inputs(given: Inputs) -> list[str] | list[list[int]]:
 
 async def pooling(request: Request) -> Response:
     """Vectors, classes, or a vector for each token."""
-    asked = body.decode(await _raw(request), _POOLING, PoolingRequest.__struct_fields__)
+    asked = lenient.decode(request, await _raw(request), _POOLING)
     for name in ("messages", "data"):
         if getattr(asked, name) is not None:
             raise InputError(f"{name!r} isn't read here; send 'input'", param=name)
@@ -282,7 +282,7 @@ def _listed(
 async def tokenize(request: Request, raw: bytes) -> Response:
     """Answers `POST /tokenize` for a body that has `prompt` or `messages`."""
     noted(request)["dialect"] = "vllm"
-    asked = body.decode(raw, _TOKENIZE, TokenizeRequest.__struct_fields__)
+    asked = lenient.decode(request, raw, _TOKENIZE)
     if asked.messages is not None:
         raise InputError("'messages' isn't read here; send 'prompt'", param="messages")
     if asked.prompt is None:
@@ -303,7 +303,7 @@ async def tokenize(request: Request, raw: bytes) -> Response:
 
 async def detokenize(request: Request) -> Response:
     """The text that token ids stand for, special tokens included."""
-    asked = body.decode(await _raw(request), _DETOKENIZE, DetokenizeRequest.__struct_fields__)
+    asked = lenient.decode(request, await _raw(request), _DETOKENIZE)
     async with using(request, asked.model) as (_, model):
         answer: Detokenized = {
             "prompt": await asyncio.to_thread(model.text, asked.tokens, skip_special=False)

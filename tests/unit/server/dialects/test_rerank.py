@@ -223,8 +223,6 @@ def test_infinitys_name_for_no_model(client: TestClient) -> None:
             "rank_fields",
             "documents[0] has no text or number called 'b'; it has 'a'",
         ),
-        ({"relevant_spans": {}}, "relevant_spans", "unknown field 'relevant_spans'"),
-        ({"topn": 3}, "topn", "did you mean 'top_n'?"),
         ({"by": "guess"}, "by", "invalid enum value 'guess'"),
         ({"by": "cosine"}, "by", "gives no vectors, which scoring by cosine needs; it gives sco"),
         ({"by": "maxsim"}, "by", "gives no tokens"),

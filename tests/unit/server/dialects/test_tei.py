@@ -468,8 +468,6 @@ def test_the_first_model_is_the_default_and_others_are_named() -> None:
         ({"inputs": "a", "prompt_name": "query"}, 422, "Validation", "its prompts: none"),
         ({"inputs": "a", "truncation_direction": "up"}, 422, "Validation", "truncation_direction"),
         ({"inputs": "a", "encoding_format": "base64"}, 422, "Validation", "encoding_format"),
-        ({"inputs": "a", "options": {"use_gpu": True}}, 422, "Validation", "use_gpu"),
-        ({"inputs": "a", "normalise": True}, 422, "Validation", "did you mean 'normalize'"),
     ],
 )
 def test_bad_requests(

@@ -116,7 +116,6 @@ def test_broadcasting(first: list[str], second: list[str]) -> None:
         ({"text_1": "a", "text_2": ["a"] * 10_001}, "text_2", "10001 texts to score"),
         ({"text_1": "a", "text_2": [{"image": 1}]}, "text_2", "text_2[0] has no text, only 'im"),
         ({"text_1": LONG, "text_2": "a"}, "input", "input 0 has 10 tokens"),
-        ({"text_1": "a", "text_2": "b", "top_n": 3}, "top_n", "unknown field 'top_n'"),
     ],
 )
 def test_bad_scores(reranker: TestClient, body: object, param: str, words: str) -> None:
