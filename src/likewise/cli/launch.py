@@ -19,6 +19,7 @@ from likewise.cli.resolve import Keeping
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Collection, Iterator, Sequence
 
     from starlette.applications import Starlette
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from likewise.cli.resolve import Place
     from likewise.server.bindings import LiveBinding
     from likewise.server.guard import Guard
+    from likewise.server.run import Beside
     from likewise.server.serving import Listed
     from likewise.server.tracing import Tracer
 
@@ -53,6 +55,8 @@ class Launch:
     """Bindings that are made if they aren't there, kept in step and served."""
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
+    grpc_port: int | None = None
+    """Where gRPC is served too, on the same host; nowhere when None."""
     allowed_hosts: tuple[str, ...] = ()
     max_body_mib: int = 32
     guarding: Guarding = Guarding()
@@ -71,6 +75,8 @@ class Running:
     url: str
     models: Sequence[Listed]
     bindings: tuple[LiveBinding, ...]
+    grpc_address: str | None = None
+    """`host:port` of gRPC, where it is served."""
 
 
 def serve(
@@ -88,7 +94,8 @@ def serve(
             request answered yet.
 
     Raises:
-        AddressInUse: the port is taken; nothing was loaded.
+        AddressInUse: a port is taken; nothing was loaded.
+        MissingExtra: gRPC is wanted and not installed; nothing was loaded.
         SettingsError: the server can't be guarded as it should be; nothing was loaded.
         LikewiseError: a model or a binding can't be served.
     """
@@ -99,6 +106,7 @@ def serve(
     server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(listener.close)
+        held = _held_for_grpc(launch, cleanup)
         cleanup.enter_context(_stopped_by_sigterm())
         if launch.databases or launch.specs:
             # sqlite-vec imports a part of numpy without numpy: not while another thread is at it.
@@ -114,7 +122,8 @@ def serve(
         models.start()
         server.join()
         url = address_of(listener, is_secure=guard.certificate is not None)
-        running = Running(url, models.registry.models(), bindings)
+        grpc_address = None if held is None else address_of(held).partition("//")[2]
+        running = Running(url, models.registry.models(), bindings, grpc_address)
         if before is not None:
             before(running)
         app = _app(launch, models, bindings, guard, tracer)
@@ -126,7 +135,28 @@ def serve(
             on_ready=lambda: (on_ready or announce)(running),
             on_stop=app.state.readiness.drain,
             drain_s=launch.drain_s,
+            beside=None if held is None else _grpc(launch, app, guard, held),
         )
+
+
+def _held_for_grpc(launch: Launch, cleanup: contextlib.ExitStack) -> socket.socket | None:
+    """The port for gRPC, taken before anything slow is done; None where none is wanted."""
+    if launch.grpc_port is None:
+        return None
+    from likewise.server.grpc.service import require_grpc
+    from likewise.server.listen import listen
+
+    require_grpc()
+    held = listen(launch.host, launch.grpc_port)
+    cleanup.callback(held.close)
+    return held
+
+
+def _grpc(launch: Launch, app: Starlette, guard: Guard, held: socket.socket) -> Beside:
+    from likewise.server.grpc.service import GrpcServer
+
+    port = held.getsockname()[1]
+    return GrpcServer(app, launch.host, port, certificate=guard.certificate, held=held)
 
 
 def _tracer(endpoint: str | None, cleanup: contextlib.ExitStack) -> Tracer | None:
@@ -197,6 +227,8 @@ def announce(running: Running) -> None:
         output.note(f"serving {model.name} ({how})")
     for binding in running.bindings:
         output.note(f"serving binding {binding.name} of table {binding.table_name}")
+    if running.grpc_address is not None:
+        output.note(f"listening for gRPC on {running.grpc_address}")
     output.note(f"listening on {running.url} (Ctrl-C stops)")
 
 

@@ -26,6 +26,11 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     help="Port to listen on; 0 takes a free one.",
 )
 @click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    help="Serve Text Embeddings Inference's gRPC interface on this port too; 0 takes a free one.",
+)
+@click.option(
     "--db",
     "databases",
     multiple=True,
@@ -82,6 +87,7 @@ def serve(
     models: tuple[str, ...],
     host: str,
     port: int,
+    grpc_port: int | None,
     databases: tuple[str, ...],
     allowed_hosts: tuple[str, ...],
     drain_s: float,
@@ -110,6 +116,7 @@ def serve(
             databases=tuple(resolve.address(each, Path()) for each in databases),
             host=host,
             port=port,
+            grpc_port=grpc_port,
             allowed_hosts=allowed_hosts,
             guarding=guard,
             drain_s=drain_s,

@@ -39,6 +39,9 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     otlp_endpoint: str | None = None
     """Where traces are sent, as OTLP over HTTP, such as `http://127.0.0.1:4318`; nowhere when not
     given."""
+    grpc_port: int | None = None
+    """Port on which Text Embeddings Inference's gRPC interface is served too; not served when not
+    given. Needs the extra `grpc`."""
     queue_timeout_ms: int | None = None
     """How long a request may wait and be computed, in milliseconds, where it doesn't say itself
     (`X-Likewise-Timeout-Ms`); without limit when not given."""

@@ -15,12 +15,18 @@ from likewise.cli.options import config_option, model_options
 @config_option
 @click.option("--host", help="Address to listen on, instead of the file's.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the file's.")
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    help="Port of gRPC, instead of the file's.",
+)
 @guarding.guard_options
 @model_options
 def up(
     config_path: Path,
     host: str | None,
     port: int | None,
+    grpc_port: int | None,
     guard: guarding.Guarding,
     precision: Precision | None,
     threads: int | None,
@@ -42,6 +48,7 @@ def up(
             specs=resolve.specs(written, folder=config_path.parent),
             host=host if host is not None else server.host,
             port=port if port is not None else server.port,
+            grpc_port=grpc_port if grpc_port is not None else server.grpc_port,
             allowed_hosts=server.allowed_hosts,
             max_body_mib=server.max_body_mib,
             guarding=guarding.of_file(server, config_path.parent, guard),

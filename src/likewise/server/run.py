@@ -6,7 +6,7 @@ import contextlib
 import functools
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import uvicorn
 
@@ -34,14 +34,17 @@ def run(
     on_ready: Callable[[], None] | None = None,
     on_stop: Callable[[], None] | None = None,
     drain_s: float = 0.0,
+    beside: Beside | None = None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM; accepted requests are answered before it returns.
 
     `on_ready` is called once requests are being answered, `on_stop` as soon as a signal comes. From
     then on connections are taken for `drain_s` more, so that who sends requests here has the time
-    to see that this server isn't ready any more. A second signal drops what still runs.
+    to see that this server isn't ready any more. A second signal drops what still runs. `beside`
+    starts and stops with it.
     """
-    server(app, on_ready=on_ready, on_stop=on_stop, drain_s=drain_s).run(sockets=[listener])
+    whole = server(app, on_ready=on_ready, on_stop=on_stop, drain_s=drain_s, beside=beside)
+    whole.run(sockets=[listener])
 
 
 def server(
@@ -50,6 +53,7 @@ def server(
     on_ready: Callable[[], None] | None = None,
     on_stop: Callable[[], None] | None = None,
     drain_s: float = 0.0,
+    beside: Beside | None = None,
 ) -> Server:
     """A server that `run` and tests start; setting its `should_exit` stops it.
 
@@ -78,7 +82,19 @@ def server(
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    return Server(config, on_ready, on_stop, drain_s)
+    return Server(config, on_ready, on_stop, drain_s, beside)
+
+
+class Beside(Protocol):
+    """Another server of the same application, in the same event loop."""
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """Take nothing more; what runs may take `grace_s` seconds to end."""
+        ...
 
 
 class Server(uvicorn.Server):
@@ -90,8 +106,10 @@ class Server(uvicorn.Server):
         on_ready: Callable[[], None] | None,
         on_stop: Callable[[], None] | None,
         drain_s: float,
+        beside: Beside | None = None,
     ) -> None:
         super().__init__(config)
+        self._beside = beside
         self._on_ready = on_ready
         self._on_stop = on_stop
         self._drain_s = drain_s
@@ -100,8 +118,16 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
         await super().startup(sockets)
+        if self._beside is not None and not self.should_exit:
+            await self._beside.start()
         if self._on_ready is not None and not self.should_exit:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop taking requests, and answer those that run."""
+        if self._beside is not None:
+            await self._beside.stop(0 if self.force_exit else GRACE_S)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Not ready from now on; stop after the time to drain, or at once the second time."""

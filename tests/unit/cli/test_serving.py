@@ -129,6 +129,26 @@ def test_a_taken_port_is_said_before_anything_is_loaded(start: Start) -> None:
         assert "no-such-model" not in server.said
 
 
+def test_grpc_is_served_on_a_port_of_its_own_and_a_taken_one_is_said(start: Start) -> None:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    server = start("serve", "--port", "0", "--grpc-port", "0")
+    server.url()
+    found = re.search(r"gRPC on (127\.0\.0\.1:\d+)", server.said)
+    assert found
+    with grpc.insecure_channel(found[1]) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(service="tei.v1.Embed"), timeout=60, wait_for_ready=True
+        )
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+        port = found[1].rpartition(":")[2]
+        second = start("serve", "no-such-model", "--port", "0", "--grpc-port", port)
+        assert second.popen.wait(60) == 2
+        assert f"port {port} on 127.0.0.1 is taken" in second.said
+    assert server.end() == 0
+
+
 @pytest.mark.parametrize(
     ("host", "is_open"),
     [("127.0.0.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True), ("pc", True)],
