@@ -150,8 +150,7 @@ class Catalogued:
         if keeping.models_dir is not None:
             from likewise.runtime.watch import Watch
 
-            if not keeping.models_dir.is_dir():
-                raise SettingsError(f"{keeping.models_dir} isn't a folder", param="models_dir")
+            _require_models(keeping.models_dir)
             watch = Watch(registry, keeping.models_dir, every_s=keeping.models_dir_every_s)
             self._cleanup.callback(watch.stop)
             watch.start()
@@ -195,6 +194,18 @@ class Catalogued:
         if full not in {view.name for view in self.registry.models()}:
             self.registry.add(full, Wanted(name))
         return full
+
+
+def _require_models(folder: Path) -> None:
+    """Raise `SettingsError` if `folder` is none, or is one of models in a form not read here."""
+    from likewise.models import gguf
+    from likewise.models.locate import is_model_folder
+
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} isn't a folder", param="models_dir")
+    said = gguf.explained(folder)
+    if said is not None and not any(map(is_model_folder, folder.iterdir())):
+        raise SettingsError(said, param="models_dir")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The models Likewise knows by a short name, and where each may be had: facts as a table."""
+"""The models whose files are pinned, and where each may be had: facts as a table."""
 
 from __future__ import annotations
 
@@ -31,8 +31,6 @@ class Known:
 
     name: str
     """Its name on the Hugging Face hub."""
-    short: str
-    """What people may type instead."""
     revision: str
     """The commit on the hub that is taken."""
     licence: str
@@ -44,7 +42,6 @@ class Known:
 KNOWN: tuple[Known, ...] = (
     Known(
         name=DEFAULT_MODEL,
-        short="all-MiniLM-L6-v2",
         revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
         licence="apache-2.0",
         sha256={
@@ -60,10 +57,5 @@ KNOWN: tuple[Known, ...] = (
 
 
 def known(name: str) -> Known | None:
-    """The table's entry for a full or short name; None when the name isn't in it."""
-    return next((each for each in KNOWN if name in (each.name, each.short)), None)
-
-
-def known_names() -> tuple[str, ...]:
-    """Every name that `known` answers to."""
-    return tuple(name for each in KNOWN for name in (each.short, each.name))
+    """The table's entry for a full name; None when the name isn't in it."""
+    return next((each for each in KNOWN if name == each.name), None)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from likewise.base.errors import ModelCorrupt, ModelError, ModelNotFound
+from likewise.base.errors import ModelCorrupt, ModelError, ModelNotFound, ModelUnsupported
 from likewise.base.names import nearest
 from likewise.base.spec import DEFAULT_MODEL
-from likewise.models import fetch, shelf
+from likewise.models import fetch, gguf, shelf
 from likewise.models.fetch import Fetched, Fetching, Progress, Unreachable
-from likewise.models.known import Known, known, known_names
+from likewise.models.known import Known, known
+from likewise.models.short_names import advice_or_nearest, full_name
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -101,7 +102,8 @@ def locate(
     """The folder of the model called `name`, fetched into `cache` when it isn't there yet.
 
     Args:
-        name: a folder, a name on the hub (`org/name`), or a short name from the table.
+        name: a folder, a name on the hub (`org/name`), or a short name from the table, in any of
+            the forms that `models.short_names` reads.
         cache: Likewise's cache folder.
         offline: try nothing that needs the network.
         revision: branch, tag or commit on the hub. None means the pinned one for a model in the
@@ -118,15 +120,17 @@ def locate(
     own = _as_folder(name)
     if own is not None:
         return own
-    entry = known(name)
-    wanted = _Wanted(entry.name if entry else name, entry, revision, cache, endpoint)
+    full = _spelt_as_here(full_name(name), cache)
+    wanted = _Wanted(full, known(full), revision, cache, endpoint)
     found = _in_cache(wanted)
     if found is not None:
         return found
-    if "/" not in wanted.name:
+    if "/" not in full:
+        names = {model.record.name for model in shelf.shelved(cache)}
         raise ModelNotFound(
-            f"no model called {name!r}{nearest(name, known_names())}: it is no folder, not in the "
-            f"cache {shelf.models_folder(cache)}, and names on the hub have the form org/name",
+            f"no model called {name!r}{advice_or_nearest(name, names)}: it is no folder, not in "
+            f"the cache {shelf.models_folder(cache)}, no short name that is known here, and names "
+            f"on the hub have the form org/name",
             param="model",
         )
     tried = [
@@ -153,10 +157,7 @@ def named(name: str) -> str:
         ModelNotFound: it has the form of a path, and no model lies there.
     """
     own = _as_folder(name)
-    if own is not None:
-        return own.name
-    entry = known(name)
-    return entry.name if entry else name
+    return full_name(name) if own is None else own.name
 
 
 def is_model_folder(path: Path) -> bool:
@@ -199,8 +200,7 @@ def cached_models(name: str, *, cache: Path, revision: str | None = None) -> lis
     Raises:
         ModelNotFound: it has none; the message lists what it has.
     """
-    entry = known(name)
-    asked = entry.name if entry else name
+    asked = _spelt_as_here(full_name(name), cache)
     have = list_models(cache)
     found = [each for each in have if each.name == asked and revision in (None, each.revision)]
     if not found:
@@ -232,11 +232,34 @@ def _as_folder(name: str) -> Located | None:
         path = path.resolve()
         return Located(path, path.name, "folder", None)
     if not name or path.is_absolute() or name.startswith((".", "~")) or name.endswith(os.sep):
+        _refuse_gguf(path)
         what = f"holds none of {', '.join(_MODEL_MARKS)}" if path.is_dir() else "isn't a folder"
         raise ModelNotFound(
             f"no model at {str(path) if name else name!r}: it {what}", param="model"
         )
+    if full_name(name) == name:
+        # Nothing else is meant by it: what lies at that path is worth a word.
+        _refuse_gguf(path)
     return None
+
+
+def _refuse_gguf(path: Path) -> None:
+    said = gguf.explained(path)
+    if said is not None:
+        raise ModelUnsupported(said, param="model")
+
+
+def _spelt_as_here(name: str, cache: Path) -> str:
+    """`name` in the case of letters that the cache has it in; as it is where it doesn't.
+
+    The hub takes names in any case, and the cache's folders have the one that was fetched.
+    """
+    if "/" not in name:
+        return name
+    for shelved in shelf.names(cache):
+        if shelved.lower() == name.lower():
+            return shelved
+    return name
 
 
 def _in_cache(wanted: _Wanted) -> Located | None:

@@ -84,6 +84,11 @@ def shelved(cache: Path, name: str | None = None) -> list[Shelved]:
     return sorted(found, key=lambda each: (-each.record.fetched_at, str(each.folder)))
 
 
+def names(cache: Path) -> list[str]:
+    """What the models in the cache are called, by their folders' names; no record is read."""
+    return [_named(path.name) for path in models_folder(cache).glob("[!.]*--*") if path.is_dir()]
+
+
 def check(folder: Path, record: Record, *, deep: bool = False) -> None:
     """Raise `ModelCorrupt` if a file isn't what was put there.
 
@@ -203,6 +208,10 @@ def _cure(folder: Path) -> str:
 
 def _slug(name: str) -> str:
     return name.replace("/", "--")
+
+
+def _named(slug: str) -> str:
+    return slug.replace("--", "/", 1)
 
 
 def _read_record(path: Path) -> Record:

@@ -1,4 +1,4 @@
-"""Which served model a name stands for: full names, aliases, and short names where one has it."""
+"""Which served model a name stands for: full names, aliases, short names, the table's names."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from likewise.base.errors import InputError, ModelNotFound
-from likewise.base.names import nearest
+from likewise.models.short_names import advice_or_nearest, matched, ollama_name
 
 
 def resolved(
     name: str | None, full_names: Sequence[str] | Mapping[str, Any], by_name: Mapping[str, str]
 ) -> str:
     """The full name that `name` stands for in `by_name`, the only one's when None.
+
+    `models.short_names.matched` says which forms of a name find it.
 
     Raises:
         ModelNotFound: no such model is served; the message lists which are.
@@ -23,10 +25,11 @@ def resolved(
         if len(full_names) != 1:
             raise InputError(f"'model' is missing; served: {served}", param="model")
         return next(iter(full_names))
-    full = by_name.get(name)
+    full = matched(name, by_name)
     if full is None:
         raise ModelNotFound(
-            f"the model {name!r} isn't served here{nearest(name, by_name)}; served: {served}",
+            f"the model {name!r} isn't served here{advice_or_nearest(name, by_name)}; "
+            f"served: {served}",
             param="model",
         )
     return full
@@ -40,3 +43,9 @@ def with_short_names(names: Sequence[str] | Mapping[str, Any]) -> dict[str, str]
         if shorts.count(short) == 1:
             by_name.setdefault(short, full)
     return by_name
+
+
+def client_names(name: str, aliases: Sequence[str]) -> list[str]:
+    """The names under which clients look for a model in a list: full, aliases, Ollama's."""
+    own = ollama_name(name)
+    return list(dict.fromkeys((name, *aliases, *(() if own is None else (own,)))))

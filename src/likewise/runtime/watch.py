@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from likewise.base.clock import monotonic
 from likewise.base.errors import LikewiseError, Overloaded
 from likewise.base.log import fields, logger
+from likewise.models import gguf
 from likewise.models.locate import is_model_folder
 from likewise.runtime.making import Wanted
 from likewise.runtime.snapshot import Stamp, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from likewise.base.clock import Clock
@@ -64,6 +65,8 @@ class Watch:
         self._settle_s = settle_s
         self._clock = clock
         self._seen: dict[str, _Seen] = {}
+        self._others: set[str] = set()
+        """What lies there and is no model folder, by name: looked into once."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch-models", daemon=True)
 
@@ -82,12 +85,14 @@ class Watch:
         """Compare the folder with what is served, once. Failures are logged and shown."""
         settle_s = self._settle_s if settle_s is None else settle_s
         try:
-            folders = {path.name: path for path in self._folder.iterdir() if is_model_folder(path)}
+            there = list(self._folder.iterdir())
         except OSError as unreadable:
             # What is served goes on: a mount that is away for a moment unloads nothing.
             self._trouble(str(self._folder), f"the folder can't be read: {unreadable}")
             return
+        folders = {path.name: path for path in there if is_model_folder(path)}
         self._trouble(str(self._folder), None)
+        self._tell_of_gguf([path for path in there if path.name not in folders])
         for name, path in sorted(folders.items()):
             if not name.startswith("."):
                 self._guarded(path, partial(self._one, name, path, settle_s))
@@ -97,6 +102,15 @@ class Watch:
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):
             self.look()
+
+    def _tell_of_gguf(self, others: Sequence[Path]) -> None:
+        """Say once of each file and folder in GGUF that it isn't served, and what could be."""
+        for path in others:
+            if path.name not in self._others and (said := gguf.explained(path)) is not None:
+                self._trouble(str(path), said)
+        for gone in self._others - {path.name for path in others}:
+            self._trouble(str(self._folder / gone), None)
+        self._others = {path.name for path in others}
 
     def _one(self, name: str, path: Path, settle_s: float) -> None:
         now, current = self._clock(), stamp(path)

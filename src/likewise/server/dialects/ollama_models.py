@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
+from likewise.models.short_names import tagged
+from likewise.runtime.naming import client_names
 from likewise.server import body
 from likewise.server.dialects.ollama_facts import Details, Told
-from likewise.server.dialects.ollama_names import ollama_name, served_name, tagged
+from likewise.server.dialects.ollama_names import served_name
 from likewise.server.errors import json_response
 from likewise.server.routing import Endpoint, Spoken
 from likewise.version import __version__
@@ -132,9 +134,7 @@ def _tags(catalogue: Catalogue) -> TagsAnswer:
 
 def _names(one: Told) -> list[str]:
     """The full name first; then others, as Ollama shows a model that was copied."""
-    own = ollama_name(one.name)
-    names = (one.name, *one.aliases, *(() if own is None else (own,)))
-    return list(dict.fromkeys(map(tagged, names)))
+    return list(dict.fromkeys(map(tagged, client_names(one.name, one.aliases))))
 
 
 def _tag(one: Told, name: str) -> Tag:
@@ -150,19 +150,19 @@ def _tag(one: Told, name: str) -> Tag:
 
 
 async def ps(request: Request) -> Response:
-    """The models that are loaded."""
+    """The models that are loaded, each under every name by which clients may look for it."""
     return json_response(await asyncio.to_thread(_ps, request.app.state.models))
 
 
 def _ps(catalogue: Catalogue) -> PsAnswer:
     loaded = [Told(one) for one in catalogue.models() if one.state == "loaded"]
-    return {"models": [_process(one) for one in loaded]}
+    return {"models": [_process(one, name) for one in loaded for name in _names(one)]}
 
 
-def _process(one: Told) -> Process:
+def _process(one: Told, name: str) -> Process:
     return {
-        "name": tagged(one.name),
-        "model": tagged(one.name),
+        "name": name,
+        "model": name,
         "size": one.resident,
         "digest": one.digest,
         "details": one.details(),

@@ -12,6 +12,7 @@ import msgspec
 from starlette.responses import Response
 
 from likewise.base.clock import wall
+from likewise.runtime.naming import client_names
 from likewise.server import body, lenient
 from likewise.server.dialects.openai_answer import EmbeddingsAnswer, answer, form_of
 from likewise.server.dialects.openai_inputs import conversations, inputs_of
@@ -127,26 +128,31 @@ def _written(model: Model, asked: EmbeddingsRequest, given: list[Any]) -> list[s
 
 
 async def models(request: Request) -> Response:
-    """The models that are served."""
+    """The models that are served, each under every name by which clients may look for it."""
     served: Catalogue = request.app.state.models
     created = int(request.app.state.started_at)
-    return json_response(
-        {"object": "list", "data": [_model(one, created) for one in served.models()]}
-    )
+    rows = [
+        _model(one, created, name)
+        for one in served.models()
+        for name in client_names(one.name, one.aliases)
+    ]
+    return json_response({"object": "list", "data": rows})
 
 
 async def one_model(request: Request) -> Response:
     """One model by name."""
     served: Catalogue = request.app.state.models
-    name = served.resolve(request.path_params["name"])
-    found = next(one for one in served.models() if one.name == name)
-    return json_response(_model(found, int(request.app.state.started_at)))
+    asked = request.path_params["name"]
+    full = served.resolve(asked)
+    found = next(one for one in served.models() if one.name == full)
+    name = asked if asked in client_names(full, found.aliases) else full
+    return json_response(_model(found, int(request.app.state.started_at), name))
 
 
-def _model(one: Listed, created: int) -> dict[str, Any]:
+def _model(one: Listed, created: int, name: str) -> dict[str, Any]:
     facts = one.facts()
     told: dict[str, Any] = {
-        "id": one.name,
+        "id": name,
         "object": "model",
         "created": created,
         "owned_by": "likewise",

@@ -17,9 +17,9 @@ from likewise.base.errors import (
     NotFinite,
     Overloaded,
 )
+from likewise.models.short_names import OLLAMA as KNOWN
 from likewise.server.app import build
 from likewise.server.dialects.ollama import Options
-from likewise.server.dialects.ollama_names import KNOWN
 from tests.unit.server.fake_catalogue import FakeEntry, FakeListing
 from tests.unit.server.fakes import DIMENSIONS, FakeModel, by_hand
 

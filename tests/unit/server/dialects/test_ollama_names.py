@@ -1,19 +1,9 @@
 """Which served model a client of Ollama means."""
 
-import re
-
 import pytest
 
 from likewise.base.errors import InputError, ModelNotFound
-from likewise.server.dialects.ollama_names import (
-    KNOWN,
-    fetchable,
-    hub_name,
-    is_served,
-    ollama_name,
-    served_name,
-    tagged,
-)
+from likewise.server.dialects.ollama_names import fetchable, is_served, served_name
 from tests.unit.server.fake_catalogue import FakeEntry, FakeListing
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -44,6 +34,10 @@ SERVED = FakeListing(
         f"hf.co/{MINILM}",
         f"huggingface.co/{MINILM}:latest",
         f"https://huggingface.co/{MINILM}",
+        "library/all-minilm",
+        "registry.ollama.ai/library/all-minilm:latest",
+        "http://registry.ollama.ai/library/All-Minilm",
+        " all-minilm ",
     ],
 )
 def test_names_that_find_it(asked: str) -> None:
@@ -98,25 +92,6 @@ def test_no_name_is_the_only_one() -> None:
 def test_the_nearest_name_is_said() -> None:
     with pytest.raises(ModelNotFound, match=r"\(did you mean 'all-MiniLM-L6-v2'\?\)"):
         served_name(SERVED, "all-MiniLM-L6-v3")
-
-
-def test_the_table_is_well_formed() -> None:
-    for base, tags in KNOWN.items():
-        assert base == base.lower()
-        assert "latest" in tags
-        for tag, hub in tags.items():
-            assert tag == tag.lower()
-            assert re.fullmatch(r"[\w-]+/[\w.-]+", hub)
-            assert hub_name(f"{base}:{tag}") == hub
-            assert hub_name(str(ollama_name(hub))) == hub
-    assert hub_name("nothing") is None
-    assert ollama_name("nothing/here") is None
-
-
-def test_names_are_shown_with_a_tag() -> None:
-    assert tagged(MINILM) == f"{MINILM}:latest"
-    assert tagged("mine:v2") == "mine:v2"
-    assert tagged("host:80/model") == "host:80/model:latest"
 
 
 @pytest.mark.parametrize(
