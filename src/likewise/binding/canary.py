@@ -27,7 +27,7 @@ def require_same_model(table: BoundTable, embedder: Embedder) -> None:
         SpaceMismatch: the vectors are others.
         LikewiseError: the model can't be asked.
     """
-    vector = embedder.embed([CANARY])[0]
+    vector = embedder.embed([CANARY], kind="document")[0]
     if not np.isfinite(vector).all():
         raise NotFinite("the model gave NaN or Inf")
     if table.canary() is None:

@@ -132,7 +132,7 @@ class Embedding:
         if not texts:
             return np.empty((0, self._embedder.space.dimensions), dtype=np.float32)
         blocks = [
-            self._embedder.embed(texts[at : at + self._most_chunks])
+            self._embedder.embed(texts[at : at + self._most_chunks], kind="document")
             for at in range(0, len(texts), self._most_chunks)
         ]
         vectors = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
@@ -142,7 +142,7 @@ class Embedding:
 
     def _require_alive(self) -> None:
         """Raise if it fails on plain words: then it is broken, or set up wrongly, itself."""
-        self._embedder.embed([CANARY])
+        self._embedder.embed([CANARY], kind="document")
 
 
 def _park(row: Row, seq: int, error: LikewiseError) -> Park:

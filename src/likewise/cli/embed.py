@@ -62,9 +62,8 @@ Submit = Callable[[list[str]], "Future[Any]"]
 @click.option(
     "--kind",
     type=click.Choice(["document", "query"]),
-    default="document",
-    show_default=True,
-    help="What the texts are: some models put another prompt before each.",
+    help="What the texts are: some models put another prompt before each. Default: the prompt that "
+    "the model's folder makes the default, if any.",
 )
 @click.option(
     "--overflow",
@@ -90,7 +89,7 @@ def embed(
     column: str | None,
     field: str | None,
     form_out: Form | None,
-    kind: Kind,
+    kind: Kind | None,
     overflow: Overflow,
     decoding: Decoding,
     precision: Precision | None,
@@ -140,7 +139,7 @@ class _Answered:
 
 @contextlib.contextmanager
 def _submitting(
-    model: Service | RemoteEmbedder, kind: Kind, overflow: Overflow
+    model: Service | RemoteEmbedder, kind: Kind | None, overflow: Overflow
 ) -> Iterator[Submit]:
     """What begins to embed a block; what was begun and isn't waited for is given up."""
     if not is_remote(model.space.model):
@@ -150,7 +149,9 @@ def _submitting(
     with ThreadPoolExecutor(_REQUESTS_AT_A_TIME, "likewise-embed") as pool:
         try:
             yield lambda texts: pool.submit(
-                lambda: _Answered(model.embed(texts, kind=kind, lane="bulk", overflow=overflow))
+                lambda: _Answered(
+                    model.embed(texts, kind=kind or "document", lane="bulk", overflow=overflow)
+                )
             )
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

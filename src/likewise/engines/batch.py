@@ -39,8 +39,7 @@ class PackedBatch:
     [MASK] tokens by which ColBERT expands a query.
     """
     wants: frozenset[Output] = frozenset()
-    """What is to come back; empty: what the model gives by itself, which `states` aren't part of.
-    """
+    """What is to come back; empty: what the model gives by itself, all but `ON_REQUEST`."""
 
     @classmethod
     def of(
@@ -109,11 +108,12 @@ class PackedBatch:
         return len(self.cumulative) - 1
 
 
-Output = Literal["vectors", "scores", "sparse", "weights", "tokens", "states"]
+Output = Literal["vectors", "scores", "sparse", "weights", "tokens", "states", "raw"]
 """What a model gives: `vectors` [texts, dimensions]; `scores` [texts, labels]; `sparse`
 [texts, vocabulary]; `weights` [tokens, 1], a weight for each token (BGE-M3's lexical ones);
 `tokens` [tokens, width], a vector for each token (ColBERT); `states` [tokens, width], the last
-hidden state of each token, before any pooling."""
+hidden state of each token, before any pooling; `raw` [texts, dimensions], of a model whose vectors
+have length 1 what stands before they are scaled to it."""
 
 Outputs = Mapping[Output, "Vectors"]
 """float32 arrays by name: those that are wanted of what the model has."""
@@ -122,9 +122,13 @@ PER_TOKEN: frozenset[Output] = frozenset(("weights", "tokens", "states"))
 """Outputs with a row for each token; the others have one for each text."""
 
 
+ON_REQUEST: frozenset[Output] = frozenset(("states", "raw"))
+"""Outputs that come back only where they are named."""
+
+
 def is_wanted(name: Output, wants: frozenset[Output]) -> bool:
     """Whether the output `name` is among those that are wanted (`PackedBatch.wants`)."""
-    return name in wants if wants else name != "states"
+    return name in wants if wants else name not in ON_REQUEST
 
 
 Forward = Callable[[PackedBatch], Outputs]

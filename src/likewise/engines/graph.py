@@ -13,6 +13,7 @@ from likewise.engines.heads import head_outputs, reads_pairs, with_heads
 from likewise.engines.steps import follow, with_steps
 from likewise.models.card import ModelCard
 from likewise.models.lora import adapted
+from likewise.models.parts import unscaled
 from likewise.models.weights import Weights, open_weights
 from likewise.nets.names import NETS
 from likewise.nets.ops import Net, Ops, Tensor
@@ -46,14 +47,18 @@ def trace(card: ModelCard, make: Callable[[Weights], Ops[Tensor]]) -> Traced[Ten
 
 
 def outputs(card: ModelCard, net: Net, ops: Ops[Tensor]) -> dict[Output, Tensor]:
-    """What `card` gives, and its `states`, from its architecture `net` and what follows it.
+    """What `card` gives, its `states` and `raw` vectors, from its architecture and what follows.
 
     An engine that computes at once, not through a graph, comes here for every batch.
     """
     states = net.forward(ops, pairs=reads_pairs(card))
     given = head_outputs(card, ops, states)
     if card.steps:
-        given["vectors"] = follow(card.steps, ops, states)
+        before, scaling = unscaled(card.steps)
+        raw = follow(before, ops, states)
+        given["vectors"] = follow(scaling, ops, raw)
+        if scaling:
+            given["raw"] = raw
     given["states"] = states
     return given
 

@@ -76,15 +76,18 @@ class StaticEngine:
                 table.add_up(batch.ids[start:end], room, out[row])
             out /= np.diff(batch.cumulative)[:, None].astype(np.float32)
             out[batch.ids[batch.cumulative[:-1]] == NOTHING] = 0
-            if self._normalised:
-                lengths = np.linalg.norm(out, axis=1, keepdims=True)
-                out /= np.maximum(lengths, _SHORTEST)
             return out
 
         def forward(batch: PackedBatch) -> Outputs:
             outputs: dict[Output, Vectors] = {}
-            if batch.is_wanted("vectors"):
-                outputs["vectors"] = means(batch)
+            wants_raw = self._normalised and batch.is_wanted("raw")
+            if batch.is_wanted("vectors") or wants_raw:
+                raw = means(batch)
+                if wants_raw:
+                    outputs["raw"] = raw
+                if batch.is_wanted("vectors"):
+                    rows = raw.copy() if wants_raw else raw
+                    outputs["vectors"] = _scaled(rows) if self._normalised else rows
             if batch.is_wanted("states"):
                 outputs["states"] = table.rows(batch.ids)
             return outputs
@@ -94,6 +97,11 @@ class StaticEngine:
     def close(self) -> None:
         """Let the table go."""
         self._table = None
+
+
+def _scaled(rows: Vectors) -> Vectors:
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _SHORTEST)
+    return rows
 
 
 class _Table:

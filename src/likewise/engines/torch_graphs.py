@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from likewise.base.log import fields, logger
+from likewise.engines.batch import ON_REQUEST
 from likewise.engines.torch_replica import Runner
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class CudaRunner(Runner):
         """What the model gives, on the host."""
         size = graph_size(batch.tokens, batch.texts) if self._is_recording else None
         with torch.cuda.device(self._replica.device), torch.cuda.stream(self._stream):
-            if size is None or batch.attended is not None or "states" in batch.wants:
+            if size is None or batch.attended is not None or batch.wants & ON_REQUEST:
                 found = self._at_once(batch)
             else:
                 found = self._by_graph(size, batch)

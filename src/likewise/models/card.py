@@ -17,7 +17,6 @@ from likewise.models.remote import computed_as
 from likewise.models.static import STATIC, StaticParts, read_static
 from likewise.models.vocabulary import tokenizer_folder
 
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 _MATRYOSHKA = ("matryoshka_dimensions", "matryoshka_dims", "truncate_dim")
 
 
@@ -92,21 +91,22 @@ class ModelCard:
             found.append("tokens")
         return tuple(found)
 
-    def prompt(self, name: str) -> str:
+    def prompt(self, name: str | None) -> str:
         """The text that the model wants put before a `document`, a `query`, or what `name` says.
 
-        A document or query for which the folder has no prompt gets the default one, if any.
+        With None, and for a document or query for which the folder has no prompt of just that name,
+        it is the default one, if any. As in sentence-transformers, whose models have a prompt
+        "document" that is empty unless they name one, "passage" and "corpus" aren't taken for it.
 
         Raises:
             InputError: the folder has no prompt of that name; those it has are named.
         """
-        if name not in self.prompts and name not in ("query", "document"):
+        if name not in (None, "query", "document", *self.prompts):
             known = ", ".join(["query", "document", *self.prompts])
             raise InputError(
                 f"{self.name} has no prompt called {name!r}; it has: {known}", param="prompt_name"
             )
-        names = _DOCUMENT_PROMPTS if name == "document" else (name,)
-        for each in (*names, self.default_prompt_name):
+        for each in (name, self.default_prompt_name):
             if each is not None and each in self.prompts:
                 return self.prompts[each]
         return ""

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from likewise.models.template import Template
     from likewise.models.tokenize import Ids, Tokenizer
 
-# Tokenizer classes of transformers that hand types on; others drop them, whatever their file says.
-_TYPED_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer")
-_TYPED = ("bert", "electra", "deberta-v2")
-"""Architectures whose own tokenizer is one of those, which is taken when no class is named."""
+_UNSAID_TYPES = {"deberta-v2": 0, "gte": 1, "new": 1}
+"""Segments that an architecture has where config.json leaves `type_vocab_size` out."""
+_USUAL_TYPES = 2
+_UNTYPED = ("DistilBertTokenizer", "TokenizersBackend")
+"""Tokenizer classes that no version of transformers hands segments on for. `TokenizersBackend` is
+what transformers 5 writes in the place of `PreTrainedTokenizerFast`, and 4 doesn't know."""
 # Two texts that share no token, to see what of a template stays the same.
 _FILLERS = ("0", "1 2 3 4")
 # Special tokens of a pair, at most, and one of each text.
@@ -36,7 +38,7 @@ class PairTokenizer:
         """Try the tokenizer on a pair.
 
         Raises:
-            ModelCorrupt: it gives token types that the model hasn't got.
+            ModelCorrupt: it numbers more segments than the model has.
             ModelUnsupported: it ends a pair with what counts as padding.
         """
         settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
@@ -44,7 +46,9 @@ class PairTokenizer:
         self._limit = card.max_tokens
         self._template = head.template
         self._cuts_left = settings.get("truncation_side") == "left"
-        self._has_types = _has_types(settings, card.architecture)
+        types, names = _types(card), settings.get("model_input_names")
+        is_insisting = isinstance(names, list) and "token_type_ids" in names
+        self._has_types = is_insisting or (types > 1 and _takes_types(settings))
         probe = self.encode([("a", "b")])[0]
         padding = card.config.get("pad_token_id")
         if padding is not None and probe.ids[-1] == padding:
@@ -52,9 +56,8 @@ class PairTokenizer:
                 f"{card.transformer}: the tokenizer ends every pair with token {padding}, which is "
                 "pad_token_id: transformers takes it for padding and scores the token before it"
             )
-        types = int(card.config.get("type_vocab_size", 2))
         highest = 0 if probe.types is None else int(probe.types.max(initial=0))
-        if card.architecture in _TYPED and types and highest >= types:
+        if types and highest >= types:
             raise ModelCorrupt(
                 f"{card.transformer}: the tokenizer gives token type {highest}, and the model has "
                 f"only {types} (type_vocab_size)"
@@ -187,11 +190,22 @@ def _pair(pair: Any, index: int) -> tuple[str, str]:
     return pair[0], pair[1]
 
 
-def _has_types(settings: dict[str, Any], architecture: str) -> bool:
+def _types(card: ModelCard) -> int:
+    """How many segments the model tells apart."""
+    usual = _UNSAID_TYPES.get(card.architecture, _USUAL_TYPES)
+    written = card.config.get("type_vocab_size", usual)
+    return written if isinstance(written, int) else usual
+
+
+def _takes_types(settings: dict[str, Any]) -> bool:
+    """Whether the tokenizer's segments reach the model, as they did when the folder was saved.
+
+    A list of the model's inputs decides where there is one. Else all do that the post-processor
+    gives, also for `PreTrainedTokenizerFast`: transformers 4 trained such folders with segments 0
+    and 1. Transformers 5 hands none on for that class, and so computes other scores from the same
+    files than they had when they were saved.
+    """
     given = settings.get("model_input_names")
-    if given is not None:
+    if isinstance(given, list):
         return "token_type_ids" in given
-    kind = settings.get("tokenizer_class")
-    if kind is None:
-        return architecture in _TYPED
-    return str(kind).removesuffix("Fast") in _TYPED_CLASSES
+    return str(settings.get("tokenizer_class")).removesuffix("Fast") not in _UNTYPED

@@ -123,6 +123,14 @@ class Normalise:
 Step = Pooling | Dense | LayerNorm | Normalise
 
 
+def unscaled(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
+    """`steps` in two: those that decide a vector's direction, and the last that only scale it."""
+    count = len(steps)
+    while count and isinstance(steps[count - 1], Normalise):
+        count -= 1
+    return steps[:count], steps[count:]
+
+
 def read_json(path: Path, *, missing: dict[str, Any] | None = None) -> dict[str, Any]:
     """The JSON object in `path`; `missing`, when given, if there is no such file.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from likewise.base.errors import ModelUnsupported
 from likewise.models.chat import ChatTemplate, Turn, read_chat_template
-from likewise.runtime.desk import Desk, listed
+from likewise.runtime.desk import Desk, Length, listed
 from likewise.runtime.manner import How, Manner
 
 if TYPE_CHECKING:
@@ -45,19 +45,21 @@ class Calls:
         self,
         texts: Sequence[str],
         *,
-        kind: Kind = "document",
+        kind: Kind | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         dimensions: int | None = None,
         force: bool = False,
+        raw: bool = False,
         **how: Unpack[How],
     ) -> Vectors:
         """Vectors float32 [len(texts), dimensions], in order. Waits while the lane is full.
 
-        Before each text goes `prompt`, or the model's prompt called `prompt_name`, or else the one
-        it has for `kind`. Vectors are cut to `dimensions` and made length 1 again; `force` cuts
-        those of models that weren't trained for it. `how` are fields of `Manner`; the lane is
-        `bulk` unless it says otherwise.
+        Before each text goes `prompt`, or the model's prompt called `prompt_name`, or the one
+        called as `kind`; else the one that the model's folder makes the default, if any. Vectors
+        are cut to `dimensions` and made length 1 again; `force` cuts those of models that weren't
+        trained for it; `raw` ones are as they are before anything scales them to length 1. `how`
+        are fields of `Manner`; the lane is `bulk` unless it says otherwise.
 
         Raises:
             InputError: a text can't be embedded, or (`overflow="refuse"`) is too long.
@@ -67,26 +69,36 @@ class Calls:
             EngineError: the computation failed.
         """
         words = self._reader.prompt(kind, prompt, prompt_name)
-        future = self._desk.vectors(texts, words, dimensions, _bulk(how), wait=True, force=force)
+        future = self._desk.vectors(
+            texts,
+            words,
+            dimensions,
+            _bulk(how),
+            wait=True,
+            force=force,
+            length=_length(False, raw),
+        )
         return future.result().vectors
 
     def submit(
         self,
         inputs: Sequence[str] | Sequence[Sequence[int]],
         *,
-        kind: Kind = "document",
+        kind: Kind | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         dimensions: int | None = None,
         force: bool = False,
         unit: bool = False,
+        raw: bool = False,
         special: bool = True,
         **how: Unpack[How],
     ) -> Future[Embedded]:
         """Start embedding texts, or texts as token ids; cancelling the future gives the rest up.
 
-        With `unit`, vectors have length 1 whatever the model's files say. Without `special`, no
-        special tokens are added, and token ids are computed as they are.
+        With `unit`, vectors have length 1 whatever the model's files say. With `raw` they are as
+        they are before the model's last modules scale them to it, also when cut to `dimensions`.
+        Without `special`, no special tokens are added, and token ids are computed as they are.
 
         Raises:
             InputError: an input can't be embedded, or (`overflow="refuse"`) is too long.
@@ -102,7 +114,7 @@ class Calls:
             Manner(**how),
             wait=False,
             force=force,
-            unit=unit,
+            length=_length(unit, raw),
             special=special,
         )
 
@@ -110,18 +122,20 @@ class Calls:
         self,
         texts: Sequence[str] | Sequence[Sequence[int]],
         *,
-        kind: Kind = "document",
+        kind: Kind | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         dimensions: int | None = None,
         unit: bool = False,
+        raw: bool = False,
         **how: Unpack[How],
     ) -> Future[Embedded]:
         """Start embedding the chunks of one document, each in the light of the others.
 
         Late chunking (https://arxiv.org/abs/2409.04701, section 3): the chunks' tokens are read
         end to end, after one prompt; a chunk's vector is the mean of its own tokens' states, the
-        special ones and the prompt's left out, and normalised where the model's vectors are.
+        special ones and the prompt's left out, and normalised where the model's vectors are,
+        unless they are asked for `raw`.
 
         A document longer than the model reads is cut into windows of whole chunks, as many in each
         as fit, which know nothing of one another; a chunk longer than a window is cut, and
@@ -135,7 +149,7 @@ class Calls:
             Overloaded: too much is waiting, or it can't be done by `deadline`.
         """
         words = self._reader.prompt(kind, prompt, prompt_name)
-        return self._desk.chunks(texts, words, dimensions, Manner(**how), unit=unit)
+        return self._desk.chunks(texts, words, dimensions, Manner(**how), length=_length(unit, raw))
 
     def score(
         self,
@@ -202,7 +216,7 @@ class Calls:
         self,
         texts: Sequence[str],
         *,
-        kind: Kind = "document",
+        kind: Kind | None = None,
         prompt: str | None = None,
         **how: Unpack[How],
     ) -> list[SparseVector]:
@@ -214,21 +228,21 @@ class Calls:
             EngineError: the computation failed.
         """
         words = self._reader.prompt(kind, prompt, None)
-        given = self._desk.outputs(texts, ("sparse",), kind, words, _bulk(how), wait=True)
+        given = self._desk.outputs(texts, ("sparse",), _side(kind), words, _bulk(how), wait=True)
         return list(given.result().sparse or ())
 
     def embed_tokens(
         self,
         texts: Sequence[str],
         *,
-        kind: Kind = "document",
+        kind: Kind | None = None,
         prompt: str | None = None,
         **how: Unpack[How],
     ) -> list[Vectors]:
         """For each text a vector for each token that counts: float32 [tokens, width].
 
         Compare them with `likewise.vectors.maxsim.maxsim`. Queries and documents are read apart:
-        `kind` matters.
+        `kind` matters, and is `document` when it isn't given.
 
         Raises:
             ModelUnsupported: the model gives one vector a text, or none.
@@ -236,7 +250,7 @@ class Calls:
             EngineError: the computation failed.
         """
         words = self._reader.prompt(kind, prompt, None)
-        given = self._desk.outputs(texts, ("tokens",), kind, words, _bulk(how), wait=True)
+        given = self._desk.outputs(texts, ("tokens",), _side(kind), words, _bulk(how), wait=True)
         return list(given.result().tokens or ())
 
     def submit_all(
@@ -244,7 +258,7 @@ class Calls:
         inputs: Sequence[str] | Sequence[Sequence[int]],
         *,
         gives: Sequence[str] | None = None,
-        kind: Kind = "document",
+        kind: Kind | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
         **how: Unpack[How],
@@ -261,7 +275,7 @@ class Calls:
         """
         wanted = gives or [one for one in self.card.gives if one != "scores"]
         words = self._reader.prompt(kind, prompt, prompt_name)
-        return self._desk.outputs(inputs, wanted, kind, words, Manner(**how), wait=False)
+        return self._desk.outputs(inputs, wanted, _side(kind), words, Manner(**how), wait=False)
 
     def tokens(
         self, text: str, *, prompt_name: str | None = None, special: bool = True
@@ -307,6 +321,16 @@ class Calls:
     @functools.cached_property
     def _chat_template(self) -> ChatTemplate | None:
         return read_chat_template(self.card.transformer, self.card.tokenizer)
+
+
+def _length(unit: bool, raw: bool) -> Length:
+    """What becomes of a vector's length."""
+    return "raw" if raw else "unit" if unit else "own"
+
+
+def _side(kind: Kind | None) -> Kind:
+    """As which of the two a model reads a text that reads them apart."""
+    return kind or "document"
 
 
 def _bulk(how: How) -> Manner:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import numpy as np
 
 from likewise.base.errors import (
     DimensionsError,
@@ -24,6 +26,7 @@ from likewise.vectors.norm import normalise, truncate
 
 if TYPE_CHECKING:
     from likewise.base.types import Kind, Vectors
+    from likewise.engines.batch import Output
     from likewise.models.card import ModelCard
     from likewise.models.tokenize import Encoded
     from likewise.runtime.inflight import Inflight
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from likewise.runtime.manner import Manner
 
 T = TypeVar("T")
+
+Length = Literal["own", "unit", "raw"]
+"""How long vectors are: as the model's own modules leave them; 1; or as they are before the modules
+at the end that only scale them to 1."""
 
 SLICE_TEXTS = 256
 """Texts tokenised before they are handed on, so that the engine starts while the rest waits."""
@@ -54,18 +61,19 @@ class Desk:
         *,
         wait: bool,
         force: bool = False,
-        unit: bool = False,
+        length: Length = "own",
         special: bool = True,
     ) -> Future[Embedded]:
         """Queue texts that become vectors, cut to `dimensions` (`force`: to any smaller).
 
-        With `unit` they have length 1, whatever the model's own files say. Without `special` no
-        special tokens are added.
+        Without `special` no special tokens are added.
         """
         self._reader.require("vectors")
         inputs = listed(inputs)
-        finish = self._finish(dimensions, force=force, unit=unit)
-        pending = embedding(len(inputs), self._card.dimensions, finish, manner)
+        finish = self._finish(dimensions, force=force, length=length)
+        is_raw = length == "raw" and self._card.normalised
+        output: Output = "raw" if is_raw else "vectors"
+        pending = embedding(len(inputs), self._card.dimensions, finish, manner, output=output)
 
         cut = _cut(manner, special)
 
@@ -73,6 +81,9 @@ class Desk:
             with pending.tokenising():
                 encoded = self._reader.texts(inputs[start:end], start, prompt, cut)
             encoded = self._counted(encoded, start, manner)
+            # Only vectors as the model gives them are shared and kept.
+            if is_raw:
+                return pending.pieces(encoded, start)
             return self._inflight.pieces(encoded, start, pending, manner.lane)
 
         return self._queue(pending, len(inputs), read, wait=wait)
@@ -84,16 +95,17 @@ class Desk:
         dimensions: int | None,
         manner: Manner,
         *,
-        unit: bool = False,
+        length: Length = "own",
     ) -> Future[Embedded]:
         """Queue the chunks of one document, which are read together and become a vector each."""
         self._reader.require("vectors", "states")
         require_means(self._card)
         chunks = listed(chunks)
-        after = self._finish(dimensions, force=False, unit=unit)
+        after = self._finish(dimensions, force=False, length=length)
+        scales = self._card.normalised and length != "raw"
 
         def finish(means: Vectors) -> Vectors:
-            return after(normalise(means) if self._card.normalised else means)
+            return after(normalise(means) if scales else means)
 
         pending = embedding(len(chunks), self._card.dimensions, finish, manner)
 
@@ -227,7 +239,7 @@ class Desk:
         self._inflight.queued(work)
 
     def _finish(
-        self, dimensions: int | None, *, force: bool, unit: bool
+        self, dimensions: int | None, *, force: bool, length: Length
     ) -> Callable[[Vectors], Vectors]:
         """What is done with a request's vectors when all are there."""
         width, normalised = self._card.dimensions, self._card.normalised
@@ -236,9 +248,11 @@ class Desk:
             self._require_dimensions(cuts, force)
 
         def finish(vectors: Vectors) -> Vectors:
+            if cuts is not None and length == "raw":
+                return np.ascontiguousarray(vectors[:, :cuts])
             if cuts is not None:
                 return truncate(vectors, cuts)
-            return normalise(vectors) if unit and not normalised else vectors
+            return normalise(vectors) if length == "unit" and not normalised else vectors
 
         return finish
 

@@ -239,8 +239,13 @@ def embedding(
     dimensions: int,
     finish: Callable[[Vectors], Vectors] | None = None,
     manner: Manner | None = None,
+    *,
+    output: Output = "vectors",
 ) -> Pending[Embedded]:
-    """A request for `count` vectors; `finish` has the last word on the whole array."""
+    """A request for `count` vectors; `finish` has the last word on the whole array.
+
+    They come from an engine's `output`, `vectors` or `raw`.
+    """
     rows = Rows(count, dimensions)
 
     def made(facts: Facts) -> Embedded:
@@ -248,7 +253,7 @@ def embedding(
         vectors = vectors if finish is None else finish(vectors)
         return Embedded(vectors, facts.tokens, facts.truncated, facts.times)
 
-    return Pending(count, {"vectors": rows}, made, manner)
+    return Pending(count, {output: rows}, made, manner)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,8 +93,8 @@ class Reader:
                 param="model",
             )
 
-    def prompt(self, kind: Kind, text: str | None, name: str | None) -> str:
-        """The prompt that was asked for, by its text or its name; else that of `kind`.
+    def prompt(self, kind: Kind | None, text: str | None, name: str | None) -> str:
+        """The prompt that was asked for, by its text or its name; else that of `kind`, if any.
 
         Raises:
             InputError: the model has no prompt of that name, or both were given.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound, ModelUnsupported
-from likewise.models.card import read_card
+from likewise.models.card import ModelCard, read_card
 from likewise.models.parts import Dense, Normalise, Pooling
 from tests.conformance.tiny import SMALL, write_bert, write_json
 
@@ -87,20 +87,67 @@ def test_no_limit_in_the_tokenizer_means_the_positions(folder: Path) -> None:
     assert read_card(folder).max_tokens == 64
 
 
-def test_prompts(folder: Path) -> None:
-    prompts = {"query": "query: ", "passage": "passage: ", "other": "o"}
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": prompts, "default_prompt_name": "other"},
+def said(folder: Path, prompts: dict[str, str], default: str | None = None) -> ModelCard:
+    """The card of `folder` with these prompts."""
+    settings = {"prompts": prompts, "default_prompt_name": default}
+    write_json(folder / "config_sentence_transformers.json", settings)
+    return read_card(folder)
+
+
+PASSAGES = {"query": "q: ", "passage": "p: ", "corpus": "c: ", "other": "o: "}
+
+
+@pytest.mark.parametrize(
+    ("prompts", "default", "plain", "query", "document"),
+    [
+        ({}, None, "", "", ""),
+        # "passage" isn't taken for "document": in sentence-transformers that one is always there.
+        (PASSAGES, None, "", "q: ", ""),
+        (PASSAGES, "other", "o: ", "q: ", "o: "),
+        (PASSAGES, "passage", "p: ", "q: ", "p: "),
+        ({"query": "q: ", "document": "d: "}, None, "", "q: ", "d: "),
+        ({"query": "q: ", "document": ""}, "query", "q: ", "q: ", ""),
+        ({"topic": "t: "}, "topic", "t: ", "t: ", "t: "),
+        ({}, "document", "", "", ""),
+    ],
+)
+def test_prompts(
+    folder: Path,
+    prompts: dict[str, str],
+    default: str | None,
+    plain: str,
+    query: str,
+    document: str,
+) -> None:
+    card = said(folder, prompts, default)
+    assert [card.prompt(each) for each in (None, "query", "document")] == [plain, query, document]
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {},
+        {"query": "w1 ", "passage": "w2 "},
+        {"query": "w1 ", "document": "w3 ", "passage": "w2 "},
+        {"corpus": "w4 "},
+        {"document": None, "passage": "w2 "},
+    ],
+)
+def test_prompts_are_those_of_sentence_transformers(folder: Path, prompts: dict[str, str]) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    card = said(folder, prompts)
+    theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    asked: list[str | None] = []
+    theirs.encode = lambda inputs, prompt_name=None, prompt=None, **how: asked.append(  # type: ignore[method-assign]
+        theirs._resolve_prompt(prompt, prompt_name)
     )
-    card = read_card(folder)
-    assert (card.prompt("query"), card.prompt("document")) == ("query: ", "passage: ")
-    del prompts["passage"]
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": prompts, "default_prompt_name": "other"},
-    )
-    assert read_card(folder).prompt("document") == "o"
+    theirs.encode(["a"])
+    theirs.encode_query(["a"])
+    theirs.encode_document(["a"])
+    ours = [card.prompt(each) for each in (None, "query", "document")]
+    assert ours == [each or "" for each in asked]
 
 
 def test_prompts_by_name(folder: Path) -> None:

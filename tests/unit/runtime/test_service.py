@@ -180,7 +180,8 @@ def test_prompts_are_put_before_and_are_part_of_the_space(tmp_path: Path) -> Non
     made = load(folder, precision="f32", threads=1)
     try:
         assert np.array_equal(made.embed(["w9"], kind="query"), plain.embed(["w1 w2 w9"]))
-        assert np.array_equal(made.embed(["w9"]), plain.embed(["w3 w9"]))
+        assert np.array_equal(made.embed(["w9"], kind="document"), plain.embed(["w3 w9"]))
+        assert np.array_equal(made.embed(["w9"]), plain.embed(["w9"]))
         assert made.space.fingerprint != plain.space.fingerprint
         with pytest.raises(SettingsError, match="up to 61 tokens"):
             made.splitter("tokens:62/0")
