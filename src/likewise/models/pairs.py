@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from likewise.models.tokenize import Cut, Encoded
 if TYPE_CHECKING:
     import tokenizers
 
+    from likewise.base.types import CutSide
     from likewise.models.card import ModelCard
     from likewise.models.heads import Scores
     from likewise.models.template import Template
@@ -31,6 +33,18 @@ _FILLERS = ("0", "1 2 3 4")
 _LEAST_PAIR = 6
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A pair of texts, as much of it as is read."""
+
+    texts: tuple[str, str]
+    at_least: bool = False
+    """Whether there is more."""
+    is_second_longer: bool | None = None
+    """Whether the second has as many tokens as the first or more; None where counting what is read
+    tells."""
+
+
 class PairTokenizer:
     """Encodes pairs for one model. Safe to use from several threads."""
 
@@ -43,12 +57,14 @@ class PairTokenizer:
         """
         settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
         self._inner: tokenizers.Tokenizer = tokenizer.inner
+        self._long = tokenizer.long_texts
         self._limit = card.max_tokens
         self._template = head.template
         self._cuts_left = settings.get("truncation_side") == "left"
         types, names = _types(card), settings.get("model_input_names")
         is_insisting = isinstance(names, list) and "token_type_ids" in names
         self._has_types = is_insisting or (types > 1 and _takes_types(settings))
+        self._specials = self._inner.encode("a", "b").sequence_ids.count(None)
         probe = self.encode([("a", "b")])[0]
         padding = card.config.get("pad_token_id")
         if padding is not None and probe.ids[-1] == padding:
@@ -85,22 +101,54 @@ class PairTokenizer:
         checked = [_pair(pair, index) for index, pair in enumerate(pairs, first)]
         if self._template is not None:
             return self._written(checked, self._template, prompt, limit)
-        found = self._inner.encode_batch([(prompt + a, b) for a, b in checked])
-        return [self._cut(one, limit, cuts_left) for one in found]
+        side: CutSide = "left" if cuts_left else "right"
+        read = [self._shortened(prompt + a, b, limit, side) for a, b in checked]
+        found = self._inner.encode_batch([one.texts for one in read])
+        return [self._cut(one, limit, cuts_left, of) for one, of in zip(found, read, strict=True)]
+
+    def _shortened(self, first: str, second: str, limit: int, side: CutSide) -> _Read:
+        """Two texts, long ones only as far as they can stay."""
+        most = self._long.most(limit)
+        if len(first) <= most and len(second) <= most:
+            return _Read((first, second))
+        short = [
+            self._long.shortened(text, limit, side) if len(text) > most else text
+            for text in (first, second)
+        ]
+        at_least = len(short[0]) < len(first) or len(short[1]) < len(second)
+        is_second_longer = None
+        if at_least and min(map(self._count, short)) >= limit - self._specials:
+            # The longer one gives way by a token: which one that is takes counting them.
+            is_second_longer = self._count(second) >= self._count(first)
+        return _Read((short[0], short[1]), at_least, is_second_longer)
+
+    def _count(self, text: str) -> int:
+        return len(self._long.all(text))
 
     def _written(
         self, pairs: Sequence[tuple[str, str]], template: Template, prompt: str, limit: int
     ) -> list[Encoded]:
         texts = [template.write(query, document, prompt) for query, document in pairs]
         encoded = []
-        for one in self._inner.encode_batch_fast(texts, add_special_tokens=False):
-            ids = np.asarray(one.ids, np.int32)
+        for ids, is_all in self._first(texts, limit):
             total = len(ids)
             if total > limit:
                 end = self._template_end(template, prompt)[-limit:]
                 ids = np.concatenate([ids[: limit - len(end)], end])
-            encoded.append(Encoded(ids, total))
+            encoded.append(Encoded(ids, total, at_least=not is_all))
         return encoded
+
+    def _first(self, texts: Sequence[str], limit: int) -> list[tuple[Ids, bool]]:
+        """The tokens of each text, at least those that can stay; and whether these are all."""
+        most = self._long.most(limit)
+        short = [text for text in texts if len(text) <= most]
+        read = iter(self._inner.encode_batch_fast(short, add_special_tokens=False))
+        return [
+            self._long.first(text, limit)
+            if len(text) > most
+            else (np.asarray(next(read).ids, np.int32), True)
+            for text in texts
+        ]
 
     def _template_end(self, template: Template, prompt: str) -> Ids:
         """The tokens that end every text of the template."""
@@ -114,16 +162,16 @@ class PairTokenizer:
         count = int(differs[0]) if len(differs) else 0
         return one[len(one) - count :]
 
-    def _cut(self, found: tokenizers.Encoding, limit: int, cuts_left: bool) -> Encoded:
+    def _cut(self, found: tokenizers.Encoding, limit: int, cuts_left: bool, read: _Read) -> Encoded:
         ids = np.asarray(found.ids, np.int32)
         types = np.asarray(found.type_ids, np.int32)
         if not self._has_types:
             types = np.zeros_like(types)
         total = len(ids)
         if total > limit:
-            kept = self._kept(found.sequence_ids, limit, cuts_left)
+            kept = self._kept(found.sequence_ids, limit, cuts_left, read.is_second_longer)
             ids, types = ids[kept], types[kept]
-        return Encoded(ids, total, types=types)
+        return Encoded(ids, total, types=types, at_least=read.at_least)
 
     def _limits(self, cut: Cut | None) -> tuple[int, bool]:
         """How many tokens a pair may have, and whether it loses the first ones."""
@@ -143,12 +191,21 @@ class PairTokenizer:
         return limit, self._cuts_left if cut.side is None else cut.side == "left"
 
     @staticmethod
-    def _kept(sequence_ids: Sequence[int | None], limit: int, cuts_left: bool) -> Any:
+    def _kept(
+        sequence_ids: Sequence[int | None],
+        limit: int,
+        cuts_left: bool,
+        is_second_longer: bool | None,
+    ) -> Any:
         """Which tokens stay: bool, one each."""
         of = np.array([-1 if text is None else text for text in sequence_ids])
         kept = of == -1
         room = limit - int(kept.sum())
-        counts = longest_first(int((of == 0).sum()), int((of == 1).sum()), room)
+        have = int((of == 0).sum()), int((of == 1).sum())
+        if is_second_longer is not None and min(have) >= room:
+            # Only which is the longer makes a difference.
+            have = (room, room + 1) if is_second_longer else (room + 1, room)
+        counts = longest_first(*have, room)
         for text, count in enumerate(counts):
             places = np.flatnonzero(of == text)
             kept[places[len(places) - count :] if cuts_left else places[:count]] = True

@@ -10,6 +10,7 @@ import numpy as np
 import tokenizers
 
 from likewise.base.errors import ModelCorrupt
+from likewise.models.long_texts import PIECE
 from likewise.models.plain import plain_texts, unreadable
 from likewise.models.static import NO_LIMIT, NOTHING, STATIC
 from likewise.models.tokenize import Cut, Encoded, Tokenizer
@@ -79,12 +80,12 @@ class StaticTokenizer(Tokenizer):
         most = self._most_characters
         read = whole if most is None else [text[:most] for text in whole]
         try:
-            found = self._ids(read)
+            found = self._read(read, cut)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
         return [
-            self._kept(ids, is_cut=most is not None and len(text) > most, cut=cut)
-            for ids, text in zip(found, whole, strict=True)
+            self._kept(ids, is_cut=most is not None and len(text) > most, cut=cut, is_all=is_all)
+            for (ids, is_all), text in zip(found, whole, strict=True)
         ]
 
     def encode_ids(
@@ -102,9 +103,29 @@ class StaticTokenizer(Tokenizer):
         """
         before = self._prompt_ids(prompt if cut is None or cut.special else "")
         return [
-            self._kept(np.concatenate([before, self._checked(ids, index)]), is_cut=False, cut=cut)
+            self._kept(
+                np.concatenate([before, self._checked(ids, index)]),
+                is_cut=False,
+                cut=cut,
+                is_all=True,
+            )
             for index, ids in enumerate(texts, first)
         ]
+
+    def _read(self, texts: Sequence[str], cut: Cut | None) -> list[tuple[Ids, bool]]:
+        """The tokens of each text, at least those that can stay; and whether these are all."""
+        limit, side = self.limits(cut)
+        most = PIECE if limit == NO_LIMIT else min(PIECE, self.long_texts.most(limit))
+        read = iter(self._ids([text for text in texts if len(text) <= most]))
+        found = []
+        for text in texts:
+            if len(text) <= most:
+                found.append((next(read), True))
+            elif limit == NO_LIMIT:
+                found.append((self.long_texts.all(text), True))
+            else:
+                found.append(self._ends(text, limit, side))
+        return found
 
     def _ids(self, texts: Sequence[str]) -> list[Ids]:
         if self._words is not None:
@@ -112,7 +133,7 @@ class StaticTokenizer(Tokenizer):
         found = self._inner.encode_batch_fast(texts, add_special_tokens=False)
         return [np.asarray(one.ids, np.int32) for one in found]
 
-    def _kept(self, ids: Ids, *, is_cut: bool, cut: Cut | None) -> Encoded:
+    def _kept(self, ids: Ids, *, is_cut: bool, cut: Cut | None, is_all: bool) -> Encoded:
         total = len(ids)
         limit, side = self.limits(cut)
         if total > limit:
@@ -126,7 +147,7 @@ class StaticTokenizer(Tokenizer):
         # isn't taken for cut; a text cut by its characters has at least one token more.
         over = total - read + (is_cut and total == read)
         ids = ids if len(ids) else self._nothing
-        return Encoded(ids, len(ids) + over)
+        return Encoded(ids, len(ids) + over, at_least=is_cut or not is_all)
 
 
 def _unknown_token(inner: tokenizers.Tokenizer) -> int | None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 _MOST = 4096
 """Texts that are remembered: more than workers have under way."""
+_MOST_CHARACTERS = 4 << 20
+"""Characters of all of them together."""
+_LONGEST = 1 << 16
+"""Characters of one: a text of white space has any length and no tokens."""
 _PROBES = "Two words, 1 é", "de.ux"
 
 
@@ -29,7 +33,8 @@ class TokenCache:
         """`longest`: tokens of the longest text worth remembering: one that isn't cut."""
         self._longest = longest
         self._kept: dict[str, Ids] = {}
-        self._is_of_use = all(
+        self._characters = 0
+        self.is_of_use = all(
             [*head, *inner.encode(probe, add_special_tokens=False).ids, *tail]
             == inner.encode(probe).ids
             for probe in _PROBES
@@ -37,13 +42,18 @@ class TokenCache:
 
     def keep(self, texts: Iterable[str], found: Sequence[tokenizers.Encoding]) -> None:
         """What the tokenizer gave for each of `texts`, without special tokens."""
-        if not self._is_of_use:
+        if not self.is_of_use:
             return
         for text, one in zip(texts, found, strict=True):
-            if len(one) <= self._longest:
+            if len(one) <= self._longest and len(text) <= _LONGEST:
                 self._kept[text] = np.asarray(one.ids, np.int32)
-        if len(self._kept) > _MOST:
+                self._characters += len(text)
+        if self._characters > _MOST_CHARACTERS:
+            # Those that were taken aren't there any more.
+            self._characters = sum(map(len, tuple(self._kept)))
+        if len(self._kept) > _MOST or self._characters > _MOST_CHARACTERS:
             self._kept = {}
+            self._characters = 0
 
     def take(self, texts: Iterable[str]) -> dict[str, Ids]:
         """The token ids of those that are remembered, which they aren't any longer."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
@@ -10,6 +12,7 @@ import numpy as np
 import tokenizers
 
 from likewise.base.errors import InputError, InputUnreadable, ModelCorrupt
+from likewise.models.long_texts import PIECE, LongTexts, encoding
 from likewise.models.parts import read_json
 from likewise.models.plain import plain_texts, unreadable
 from likewise.models.token_cache import TokenCache
@@ -23,8 +26,9 @@ if TYPE_CHECKING:
 
     Ids = npt.NDArray[np.int32]
 
-# Prompts are few; a caller who makes one up for every request shouldn't fill the memory.
+# Prompts are few and short; a caller who makes one up for every request shouldn't fill the memory.
 _PROMPTS_REMEMBERED = 1000
+_LONGEST_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +50,13 @@ class Encoded:
     ids: Ids
     """int32, special tokens included, at most as many as the model reads."""
     total: int
-    """How many there would have been without cutting."""
+    """How many there would have been without cutting; `at_least` so many."""
     prompt: int = 0
     """First tokens that stand for the prompt: those that a pooling may leave out."""
     types: Ids | None = None
     """int32, as many as `ids`: 1 in the second text of a pair; None when there is only one."""
+    at_least: bool = False
+    """Whether only as much of a text was read as the model reads, so that `total` isn't counted."""
 
     @property
     def truncated(self) -> bool:
@@ -88,6 +94,8 @@ class Tokenizer:
         self._head, self._tail = _around(self._inner)
         longest = self.max_tokens - len(self._head) - len(self._tail)
         self._token_cache = TokenCache(self._inner, self._head, self._tail, longest=longest)
+        self.long_texts = LongTexts(self._inner)
+        """What reads texts much longer than the model does."""
         self._specials = {
             index
             for index, token in self._inner.get_added_tokens_decoder().items()
@@ -153,18 +161,22 @@ class Tokenizer:
         special = cut is None or cut.special
         whole = [prompt + text for text in plain_texts(texts, first)]
         known = self._token_cache.take(whole)
-        new = [text for text in whole if text not in known] if known else whole
+        is_plain = not special or self._token_cache.is_of_use
+        most = self.long_texts.most(limit) if is_plain else sys.maxsize
+        new = [text for text in whole if text not in known and len(text) <= most]
         try:
             # One text is read before another thread could be given its turn and give it back.
             if len(new) == 1:
-                read = [self._inner.encode(new[0], add_special_tokens=special)]
+                read = [encoding(self._inner, new[0], special=special)]
             else:
                 read = self._inner.encode_batch_fast(new, add_special_tokens=special)
+            long = {text: self._ends(text, limit, side) for text in whole if len(text) > most}
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
+        known |= {text: ids for text, (ids, _) in long.items()}
         found = (np.asarray(one.ids, np.int32) for one in read)
         count = self._prompt_length(prompt) if special else len(self._prompt_ids(prompt))
-        return [
+        encoded = [
             self._cut(
                 self._framed(known[text], special) if text in known else next(found),
                 index,
@@ -175,6 +187,15 @@ class Tokenizer:
             )
             for index, text in enumerate(whole, first)
         ]
+        return [
+            replace(one, at_least=True) if text in long and not long[text][1] else one
+            for text, one in zip(whole, encoded, strict=True)
+        ]
+
+    def _ends(self, text: str, limit: int, side: CutSide) -> tuple[Ids, bool]:
+        """Tokens of a long text from the end that stays, and whether these are all."""
+        read = self.long_texts.last if side == "left" else self.long_texts.first
+        return read(text, limit)
 
     def encode_ids(
         self,
@@ -213,10 +234,9 @@ class Tokenizer:
         else:
             texts = plain_texts(inputs, first)  # type: ignore[arg-type]
             try:
-                read = self._inner.encode_batch_fast(texts, add_special_tokens=False)
+                found = self.long_texts.batch(texts)
             except (TypeError, UnicodeEncodeError) as broken:
                 raise unreadable(texts, first, broken) from broken
-            found = [np.asarray(one.ids, np.int32) for one in read]
         for index, ids in enumerate(found, first):
             self._require_known(ids, f"input {index}")
         return found
@@ -252,12 +272,15 @@ class Tokenizer:
             InputError: as for `encode`.
         """
         plain = plain_texts(texts, 0)
+        short = [text for text in plain if len(text) <= PIECE]
         try:
-            found = self._inner.encode_batch(plain, add_special_tokens=False)
+            found = self._inner.encode_batch(short, add_special_tokens=False)
+            long = {text: self.long_texts.spans(text) for text in plain if len(text) > PIECE}
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(plain, 0, broken) from broken
-        self._token_cache.keep(plain, found)
-        return [np.asarray(one.offsets, np.int64).reshape(-1, 2) for one in found]
+        self._token_cache.keep(short, found)
+        read = (np.asarray(one.offsets, np.int64).reshape(-1, 2) for one in found)
+        return [long[text] if text in long else next(read) for text in plain]
 
     def tokens(self, text: str, *, prompt: str = "", special: bool = True) -> list[Token]:
         """The tokens of one text as they are, uncut, with their places in `prompt` + `text`.
@@ -266,15 +289,24 @@ class Tokenizer:
             InputError: it holds a lone surrogate.
         """
         whole = prompt + text
+        # Special tokens are put around the pieces of a long text where that gives the same.
+        is_long = len(whole) > PIECE and (not special or self._token_cache.is_of_use)
         try:
-            found = self._inner.encode(whole, add_special_tokens=special)
+            if is_long:
+                found = [
+                    token for part in self.long_texts.encodings(whole) for token in _tokens(*part)
+                ]
+            else:
+                found = _tokens(encoding(self._inner, whole, special=special))
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable([whole], 0, broken) from broken
+        if is_long and special:
+            return [*self._special(self._head), *found, *self._special(self._tail)]
+        return found
+
+    def _special(self, ids: Ids) -> list[Token]:
         return [
-            Token(index, token, bool(is_special), None if is_special else (start, end))
-            for index, token, is_special, (start, end) in zip(
-                found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True
-            )
+            Token(index, self._inner.id_to_token(index) or "", True, None) for index in ids.tolist()
         ]
 
     def text(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
@@ -284,14 +316,14 @@ class Tokenizer:
             InputError: an id isn't in the vocabulary.
         """
         checked = self._checked(ids, 0)
-        return self._inner.decode(checked.tolist(), skip_special_tokens=skip_special)
+        # As a batch: decoding one by itself holds the interpreter.
+        return self._inner.decode_batch([checked.tolist()], skip_special_tokens=skip_special)[0]
 
     def _framed(self, ids: Ids, special: bool) -> Ids:
         return np.concatenate([self._head, ids, self._tail]) if special else ids
 
     def _prompt_ids(self, prompt: str) -> Ids:
-        ids = self._inner.encode(prompt, add_special_tokens=False).ids
-        return np.asarray(ids, np.int32)
+        return np.asarray(encoding(self._inner, prompt, special=False).ids, np.int32)
 
     def _prompt_length(self, prompt: str) -> int:
         """Tokens of `prompt` alone without the special one at its end: sentence-transformers' rule.
@@ -303,14 +335,15 @@ class Tokenizer:
         known = self._prompt_lengths.get(prompt)
         if known is None:
             try:
-                ids = self._inner.encode(prompt).ids[: self.max_tokens]
+                ids = encoding(self._inner, prompt, special=True).ids[: self.max_tokens]
             except (TypeError, UnicodeEncodeError) as broken:
                 raise InputError(f"the prompt can't be tokenised: {broken}", param="prompt") from (
                     broken
                 )
             ends = len(self._tail) > 0 or (bool(ids) and ids[-1] in self._specials)
             known = len(ids) - int(ends)
-            if len(self._prompt_lengths) < _PROMPTS_REMEMBERED:
+            is_short = len(prompt) <= _LONGEST_REMEMBERED
+            if is_short and len(self._prompt_lengths) < _PROMPTS_REMEMBERED:
                 self._prompt_lengths[prompt] = known
         return known
 
@@ -377,6 +410,15 @@ class Tokenizer:
         head, tail = ids[: len(self._head)], ids[max(0, len(ids) - len(self._tail)) :]
         is_long = len(ids) >= len(self._head) + len(self._tail)
         return is_long and np.array_equal(head, self._head) and np.array_equal(tail, self._tail)
+
+
+def _tokens(found: tokenizers.Encoding, first: int = 0, start: int = 0) -> list[Token]:
+    """Tokens `first` and following of what was read from character `start` of a text on."""
+    parts = zip(found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True)
+    return [
+        Token(index, token, bool(is_special), None if is_special else (start + begin, start + end))
+        for index, token, is_special, (begin, end) in itertools.islice(parts, first, None)
+    ]
 
 
 def _around(inner: tokenizers.Tokenizer) -> tuple[Ids, Ids]:

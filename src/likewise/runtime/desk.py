@@ -260,9 +260,11 @@ class Desk:
         """`encoded`, those that were cut counted; or refused, if that was asked for."""
         cut = [index for index, one in enumerate(encoded) if one.truncated]
         if cut and manner.overflow == "refuse":
+            first = encoded[cut[0]]
+            count = f"at least {first.total}" if first.at_least else str(first.total)
             raise InputTooLong(
-                f"input {start + cut[0]} has {encoded[cut[0]].total} tokens; {self._card.name} "
-                f"reads {len(encoded[cut[0]].ids)}",
+                f"input {start + cut[0]} has {count} tokens; {self._card.name} "
+                f"reads {len(first.ids)}",
                 param="input",
                 inputs=tuple(start + at for at in cut),
             )

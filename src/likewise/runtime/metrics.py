@@ -35,7 +35,7 @@ TRUNCATED = Counter(
 )
 DROPPED_TOKENS = Counter(
     "likewise_truncated_tokens",
-    "Tokens that were cut away.",
+    "Tokens that were cut away; of a text far longer than the model reads, those looked at.",
     ("model", "dialect"),
     registry=REGISTRY,
 )
