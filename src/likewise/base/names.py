@@ -7,7 +7,8 @@ import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from likewise.base.errors import LikewiseError, MissingExtra, SettingsError
+from likewise.base.errors import LikewiseError, SettingsError
+from likewise.base.extras import needed
 
 _LONGEST_TYPO = 200
 
@@ -31,8 +32,8 @@ def resolve(
 ) -> Any:
     """The object that `table[name]` points to.
 
-    `extras` maps an importable package to the extra that installs it, so that a missing part is
-    told from a broken one: only an ImportError that names such a package becomes `MissingExtra`.
+    `extras` maps an entry to the extra that brings what it imports. A missing part is told from a
+    broken one: only the ImportError of a package of an extra becomes `MissingExtra`.
 
     Raises:
         LikewiseError: of class `error`, `name` isn't in the table; the message lists what is.
@@ -42,13 +43,6 @@ def resolve(
         known = ", ".join(sorted(table))
         raise error(f"unknown {what} {name!r}{nearest(name, table)}; known: {known}")
     module_name, _, attribute = table[name].partition(":")
-    try:
+    with needed(f"{what} {name!r}", extra=(extras or {}).get(name)):
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as missing:
-        extra = (extras or {}).get((missing.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        raise MissingExtra(
-            f"{what} {name!r} needs {missing.name}: pip install 'likewise[{extra}]'"
-        ) from missing
     return getattr(module, attribute)

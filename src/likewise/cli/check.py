@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from likewise.base.errors import MissingExtra, ModelUnsupported
+from likewise.base.errors import ModelUnsupported
+from likewise.base.extras import needed
 from likewise.cli import output, resolve
 from likewise.cli.options import engine_option, json_option
 
@@ -115,14 +116,10 @@ def _theirs(program: str, card: ModelCard) -> Give:
         MissingExtra: it isn't installed.
         ModelUnsupported: it has no model of that kind.
     """
-    try:
+    with needed(f"--against {program}"):
         if program == "model2vec":
             return _model2vec(card)
         return _sentence_transformers(card)
-    except ModuleNotFoundError as missing:
-        raise MissingExtra(
-            f"--against {program} needs {missing.name}: pip install {program}"
-        ) from missing
 
 
 def _model2vec(card: ModelCard) -> Give:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from likewise.base.errors import LikewiseError
+from likewise.base.extras import missing
 from likewise.base.names import nearest
 from likewise.cli import output
 from likewise.version import __version__
@@ -126,6 +127,10 @@ def run(argv: list[str] | None = None) -> int:
         output.drop_stdout()
         return EXIT_OK
     except Exception as bug:  # noqa: BLE001 - the last resort: say that it is a bug, and show it
+        absent = missing(bug, "this command") if isinstance(bug, ImportError) else None
+        if absent is not None:
+            output.fail(absent)
+            return EXIT_REFUSED
         output.bug(bug)
         return EXIT_BUG
     return code if isinstance(code, int) else EXIT_OK

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import orjson
 
-from likewise.base.errors import DatabaseFull, MissingExtra, SettingsError
+from likewise.base.errors import DatabaseFull, SettingsError
+from likewise.base.extras import needed
 from likewise.cli import output
 
 if TYPE_CHECKING:
@@ -160,13 +161,9 @@ class Npy:
 
 
 def _parquet() -> Any:
-    try:
+    with needed("writing parquet", extra="parquet", param="to"):
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ModuleNotFoundError as missing:
-        raise MissingExtra(
-            "parquet needs pyarrow: pip install 'likewise[parquet]'", param="to"
-        ) from missing
 
     class Parquet:
         """Columns `text`, `embedding` (fixed-size list of float32), `truncated`."""

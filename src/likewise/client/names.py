@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 ENDPOINTS: Mapping[str, str] = {kind: "likewise.client.endpoint:Endpoint" for kind in FORMS}
 EMBEDDER: Mapping[str, str] = {kind: "likewise.client.embedder:RemoteEmbedder" for kind in FORMS}
-EXTRAS: Mapping[str, str] = {"httpx": "remote"}
-"""The package that may be missing, and the extra that installs it."""
+EXTRAS: Mapping[str, str] = dict.fromkeys(FORMS, "remote")
+"""The extra that brings what speaks HTTP."""
 
 Keys = "Callable[[str], Callable[[], str | None]]"
 """What reads the key in an environment variable, again each time it is asked."""

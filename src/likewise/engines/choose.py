@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.errors import MissingExtra, ModelUnsupported
+from likewise.base.extras import install, is_installed
 from likewise.base.names import nearest
 from likewise.engines.names import AUTO, ENGINES, PACKED
 from likewise.models.graphs import graph_file
@@ -74,7 +74,7 @@ def _choice(card: ModelCard, asked: str) -> Choice:
     if not has_weights(card.base) and (graph := graph_file(card)):
         return Choice("onnx_file", f"the folder ships only {graph.name}", _slow("onnx_file", card))
     if card.architecture in NETS:
-        if _has_gpu() and _is_installed("torch"):
+        if _has_gpu() and is_installed("torch"):
             return Choice("torch", f"{card.architecture} is written here, and a GPU is there")
         return Choice("openvino", f"{card.architecture} is written here; this CPU computes it")
     return _any(card)
@@ -83,7 +83,7 @@ def _choice(card: ModelCard, asked: str) -> Choice:
 def _any(card: ModelCard) -> Choice:
     """For an architecture that isn't written here."""
     unwritten = f"{card.architecture} isn't written here"
-    if "torch_any" in ENGINES and _is_installed("transformers") and _is_installed("torch"):
+    if "torch_any" in ENGINES and is_installed("transformers") and is_installed("torch"):
         return Choice(
             "torch_any", f"{unwritten}; transformers computes it", _slow("torch_any", card)
         )
@@ -97,8 +97,8 @@ def _any(card: ModelCard) -> Choice:
         )
     raise MissingExtra(
         f"{card.folder}: architecture {card.architecture!r} isn't written here (known: "
-        f"{', '.join(sorted(NETS))}); transformers may compute it, the slow way: "
-        "pip install 'likewise[torch-any]'"
+        f"{', '.join(sorted(NETS))}); transformers may compute it with torch, the slow way: "
+        f"{install('likewise[torch-any]')}"
     )
 
 
@@ -115,7 +115,3 @@ def _slow(engine: str, card: ModelCard) -> str | None:
 def _has_gpu() -> bool:
     """Whether a driver says so: asking torch would take seconds, which CPU users don't owe."""
     return sys.platform != "darwin" and any(Path(device).exists() for device in _GPU_DEVICES)
-
-
-def _is_installed(package: str) -> bool:
-    return find_spec(package) is not None

@@ -18,5 +18,5 @@ ENGINES: Mapping[str, str] = {
 PACKED = ("openvino", "torch")
 """Those that run the architectures of `nets`, and so must give the same vectors."""
 
-EXTRAS: Mapping[str, str] = {"torch": "torch", "transformers": "torch-any"}
-"""Packages that an engine may find missing, and the extra that installs each."""
+EXTRAS: Mapping[str, str] = {"torch": "torch", "torch_any": "torch-any"}
+"""The extra of each engine that needs more than the package brings."""

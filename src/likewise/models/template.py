@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from likewise.base.errors import MissingExtra, ModelCorrupt, ModelUnsupported
+from likewise.base.extras import install, needed
 from likewise.models.parts import read_json
 
 _FORMATS = ("flat", "structured")
 _SAFE_JINJA = (3, 1, 6)
-_NEEDED = "chat templates need Jinja 3.1.6 or newer: pip install 'likewise[rerank]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +154,17 @@ def compiled(text: str, where: str) -> Any:
         ModelCorrupt: it isn't a template.
         MissingExtra: Jinja isn't installed, or can be left by a template.
     """
-    try:
+    with needed("a chat template", extra="rerank"):
         from importlib.metadata import version
 
         from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
-    except ImportError as missing:
-        raise MissingExtra(_NEEDED) from missing
     # A template comes with the model; earlier sandboxes could be left.
     if tuple(int(part) for part in version("jinja2").split(".")[:3]) < _SAFE_JINJA:
-        raise MissingExtra(f"{_NEEDED} (there is {version('jinja2')})")
+        raise MissingExtra(
+            f"a chat template needs Jinja 3.1.6 or newer, and there is {version('jinja2')}; "
+            f"install it with: {install('likewise[rerank]')}"
+        )
     # As transformers sets it up: templates are written for these options.
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]

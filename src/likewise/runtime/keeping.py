@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import wall
 from likewise.base.errors import AdminError, LikewiseError, ModelError, ModelNotFound, Overloaded
+from likewise.base.extras import missing
 from likewise.base.log import fields, logger
 from likewise.runtime import metrics
 from likewise.runtime.entry import failure_after
@@ -217,6 +218,9 @@ class Keeping(Room):
         except LikewiseError:
             raise
         except Exception as bug:
+            absent = missing(bug, entry.name) if isinstance(bug, ImportError) else None
+            if absent is not None:
+                raise absent from bug
             _log.exception(fields("model not loaded", model=entry.name))
             raise ModelError(
                 f"{entry.name} can't be loaded: {type(bug).__name__}: {bug}", param="model"

@@ -15,7 +15,7 @@ from likewise.server import admin, openapi, ops, page, search
 from likewise.server.access import Access
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.dialects import cohere, ollama, openai, rerank, shared_paths, tei, vllm
-from likewise.server.errors import on_http_error, on_likewise_error
+from likewise.server.errors import on_http_error, on_import_error, on_likewise_error
 from likewise.server.guard import Guard
 from likewise.server.hosts import HostCheck
 from likewise.server.limits import Limits
@@ -97,7 +97,11 @@ def build(
     app = Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={LikewiseError: on_likewise_error, HTTPException: on_http_error},
+        exception_handlers={
+            LikewiseError: on_likewise_error,
+            HTTPException: on_http_error,
+            ImportError: on_import_error,
+        },
     )
     app.router.redirect_slashes = False
     app.state.models = catalogue

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from likewise.base.errors import InputError, LikewiseError
+from likewise.base.extras import missing
 from likewise.server.routing import dialect_of_scope
 
 if TYPE_CHECKING:
@@ -207,6 +208,14 @@ async def on_likewise_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, LikewiseError):
         raise AssertionError("registered for LikewiseError only; this is a bug")
     return refusal_of(error).response(dialect_of_scope(request.scope))
+
+
+async def on_import_error(request: Request, error: Exception) -> Response:
+    """Answers for a package of an extra that a route found missing."""
+    found = missing(error, "this request") if isinstance(error, ImportError) else None
+    if found is None:
+        raise error
+    return await on_likewise_error(request, found)
 
 
 _HTTP_CODES = {

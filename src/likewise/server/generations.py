@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import monotonic
 from likewise.base.errors import BindingError, LikewiseError, NotYetSearchable
+from likewise.base.extras import missing
 from likewise.base.log import fields, logger
 from likewise.binding.arrival import Arrival, newest
 from likewise.binding.canary import require_same_model
@@ -329,7 +330,10 @@ class LiveGeneration:
         while not self._stopping.is_set():
             try:
                 self.prepare()
-            except Exception as failed:  # noqa: BLE001 - a bad model must not go unseen
+            except Exception as error:  # noqa: BLE001 - a bad model must not go unseen
+                failed = error
+                if isinstance(error, ImportError):
+                    failed = missing(error, f"binding {self.name}") or error
                 if str(failed) != str(self.unprepared):
                     _log.warning(
                         fields(

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from likewise.base.clock import wall
-from likewise.base.errors import MissingExtra
+from likewise.base.extras import needed
 from likewise.version import __version__
 
 if TYPE_CHECKING:
@@ -43,13 +43,9 @@ class Tracer:
         Raises:
             MissingExtra: OpenTelemetry isn't installed.
         """
-        try:
+        with needed("sending traces (otlp_endpoint)", extra="otel", param="otlp_endpoint"):
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
-        except ModuleNotFoundError as missing:
-            raise MissingExtra(
-                f"traces need {missing.name}: pip install 'likewise[otel]'", param="otlp_endpoint"
-            ) from missing
         url = endpoint.rstrip("/") + "/v1/traces"
         exporter: SpanExporter = OTLPSpanExporter(endpoint=url, timeout=_TIMEOUT_S)
         return cls(BatchSpanProcessor(exporter))

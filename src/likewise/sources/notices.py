@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 
+from likewise.base.extras import install
 from likewise.base.log import fields, logger
 
 _DEBOUNCE_MS = 200
@@ -54,7 +55,8 @@ class Notices:
                 fields(
                     "files are only looked at from time to time",
                     root=self._root,
-                    why="watchfiles isn't installed: pip install 'likewise[files]'",
+                    why="watchfiles isn't installed",
+                    run=install("likewise[files]"),
                 )
             )
             return

@@ -14,18 +14,13 @@ from likewise.base.errors import (
     DatabaseMissing,
     DatabaseReadOnly,
     LikewiseError,
-    MissingExtra,
     SchemaDrift,
 )
+from likewise.base.extras import needed
 
-try:
+with needed("duckdb:", extra="duckdb"):
     import duckdb as duckdb
     import pyarrow as pyarrow
-except ImportError as missing:
-    raise MissingExtra(
-        "duckdb: needs the packages duckdb and pyarrow; install them with: "
-        "pip install 'likewise[duckdb]'"
-    ) from missing
 
 LOCKED = "Could not set lock"
 _BY_WORDS: tuple[tuple[str, type[DatabaseError], str], ...] = (

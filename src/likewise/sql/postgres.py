@@ -17,9 +17,9 @@ from likewise.base.errors import (
     DatabaseReadOnly,
     DatabaseUnavailable,
     LikewiseError,
-    MissingExtra,
     SchemaDrift,
 )
+from likewise.base.extras import needed
 from likewise.base.spec import without_password
 from likewise.sql import pgvector, postgres_arrays
 from likewise.sql.postgres_settings import AT_FIRST, LOCK_SECONDS, PARAMETERS, SCHEMA
@@ -117,7 +117,8 @@ def connect(address: str) -> Connection:
         DatabaseError: the server is too old.
     """
     if _absent is not None:
-        raise MissingExtra("Postgres needs psycopg: pip install 'likewise[postgres]'") from _absent
+        with needed("Postgres", extra="postgres"):
+            raise _absent
     with errors_of(address):
         parameters: dict[str, Any] = {**PARAMETERS, **_psycopg.conninfo.conninfo_to_dict(address)}
         # A transaction-pooling proxy in between doesn't keep prepared statements.

@@ -23,10 +23,18 @@ def test_unknown_names_say_what_is_known() -> None:
         resolve("zzz", TABLE, what="thing", error=ModelUnsupported)
 
 
-def test_a_missing_extra_says_what_to_type() -> None:
-    with pytest.raises(MissingExtra, match=r"pip install 'likewise\[gpu\]'") as caught:
-        resolve("torch", TABLE, what="engine", extras={"no_such_package_abc": "gpu"})
-    assert isinstance(caught.value, ImportError)
+def test_a_missing_extra_says_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "absentpart.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'torch.nn'\", name='torch.nn')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for extras, extra in (({"x": "torch-any"}, "torch-any"), ({}, "torch")):
+        with pytest.raises(MissingExtra, match=rf"pip install 'likewise\[{extra}\]'") as caught:
+            resolve("x", {"x": "absentpart:Y"}, what="engine", extras=extras)
+        assert isinstance(caught.value, ImportError)
+        assert "engine 'x' needs the package torch, which isn't installed" in str(caught.value)
 
 
 def test_a_broken_part_is_not_called_missing(
@@ -35,7 +43,7 @@ def test_a_broken_part_is_not_called_missing(
     (tmp_path / "brokenpart.py").write_text("import another_absent_package\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="another_absent_package") as caught:
-        resolve("x", {"x": "brokenpart:Y"}, what="engine", extras={"brokenpart": "gpu"})
+        resolve("x", {"x": "brokenpart:Y"}, what="engine", extras={"x": "torch"})
     assert not isinstance(caught.value, MissingExtra)
 
 

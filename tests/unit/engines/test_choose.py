@@ -21,7 +21,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A machine that has these packages and perhaps a GPU."""
 
     def has(*packages: str, gpu: bool = False) -> None:
-        monkeypatch.setattr(choosing, "_is_installed", lambda package: package in packages)
+        monkeypatch.setattr(choosing, "is_installed", lambda package: package in packages)
         monkeypatch.setattr(choosing, "_has_gpu", lambda: gpu)
 
     return has

@@ -345,7 +345,8 @@ from likewise.engines.names import ENGINES, EXTRAS
 resolve({name!r}, ENGINES, what="engine", extras=EXTRAS)
 """
     done = run(code, {package})
-    assert f"engine '{name}' needs {package}: pip install 'likewise[{extra}]'" in done.stderr
+    assert f"engine '{name}' needs the package {package}, which isn't installed" in done.stderr
+    assert f"{sys.executable} -m pip install 'likewise[{extra}]'" in done.stderr
     assert MissingExtra.__name__ in done.stderr
 
 

@@ -23,7 +23,8 @@ READERS = {
 }
 """Readers by the kind of file that they read."""
 
-EXTRAS = {"bs4": "files", "pypdf": "files", "pyarrow": "files"}
+EXTRAS = dict.fromkeys(READERS, "files")
+"""The extra that brings what readers import."""
 
 _CODE = """
 ada adb ads asm astro awk bash bat bib c cc cfg cjs clj cljs cmake cmd conf coffee cpp cs css cu
