@@ -100,7 +100,10 @@ def needed(what: str, *, extra: str | None = None, param: str | None = None) -> 
         raise found from failed
 
 
-_KNOWN: Mapping[str, str] = OTHERS | {name: f"likewise[{extra}]" for name, extra in EXTRAS.items()}
+_KNOWN: Mapping[str, str] = {
+    **OTHERS,
+    **{name: f"likewise[{extra}]" for name, extra in EXTRAS.items()},
+}
 
 
 def _importing(error: ImportError) -> Iterator[str]:

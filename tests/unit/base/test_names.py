@@ -23,9 +23,7 @@ def test_unknown_names_say_what_is_known() -> None:
         resolve("zzz", TABLE, what="thing", error=ModelUnsupported)
 
 
-def test_a_missing_extra_says_what_to_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_extra_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "absentpart.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'torch.nn'\", name='torch.nn')\n"
     )

@@ -253,5 +253,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Block())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Block())
     main()
