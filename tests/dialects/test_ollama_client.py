@@ -98,7 +98,9 @@ def test_a_long_text_is_cut_or_refused(client: ollama.Client, address: str) -> N
     sent = {"model": "all-minilm", "input": ["short", long]}
     raw = httpx.post(f"{address}/api/embed", json=sent)
     assert raw.headers["x-likewise-truncated"] == "1"
-    assert raw.json()["truncated"] == [1]
+    assert set(raw.json()) == {
+        "model", "embeddings", "total_duration", "load_duration", "prompt_eval_count",
+    }  # fmt: skip
 
 
 def test_num_ctx_cuts_as_if_the_text_were_shorter(client: ollama.Client, model: Service) -> None:
@@ -175,8 +177,9 @@ def test_show(client: ollama.Client) -> None:
 
 
 def test_ps(client: ollama.Client) -> None:
-    (one,) = client.ps().models
-    assert one.name == one.model == f"{NAME}:latest"
+    client.embed(model="all-minilm", input="a")
+    one = next(one for one in client.ps().models if one.name == "all-minilm:latest")
+    assert one.model == one.name
     assert one.context_length == 256
     assert one.size is not None
     assert one.size > 80_000_000
@@ -245,7 +248,7 @@ def test_the_asynchronous_client(address: str, model: Service) -> None:
             for answer, vector in zip(answers, alone, strict=True):
                 np.testing.assert_allclose(array(answer.embeddings[0]), vector, atol=1e-5)
             assert len((await client.list()).models) == 2
-            assert len((await client.ps()).models) == 1
+            assert "all-minilm:latest" in [one.name for one in (await client.ps()).models]
             steps = [step.status async for step in await client.pull("all-minilm", stream=True)]
             assert steps[-1] == "success"
             with pytest.raises(ollama.ResponseError):

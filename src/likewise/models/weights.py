@@ -134,6 +134,11 @@ class Weights:
         entry = self._entries.get(name)
         return None if entry is None else entry.shape
 
+    def dtype(self, name: str) -> str | None:
+        """What its numbers are in the file, such as F32; None when there is none of that name."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.dtype
+
     def require(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that every tensor of `shapes` is there, in that shape, with finite numbers only.
 

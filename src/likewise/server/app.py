@@ -15,6 +15,7 @@ from likewise.server import admin, openapi, ops, page, search
 from likewise.server.access import Access
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.dialects import cohere, ollama, openai, rerank, shared_paths, tei, vllm
+from likewise.server.dialects.ollama_names import AskedNames
 from likewise.server.errors import on_http_error, on_import_error, on_likewise_error
 from likewise.server.guard import Guard
 from likewise.server.hosts import HostCheck
@@ -106,6 +107,7 @@ def build(
     app.router.redirect_slashes = False
     app.state.models = catalogue
     app.state.readiness = readiness
+    app.state.asked_names = AskedNames()
     app.state.bindings = tuple(bindings)
     app.state.registry = registry
     app.state.max_body_bytes = max_body_bytes

@@ -164,9 +164,10 @@ def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
 
 
 def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:
-    del status
     theirs = OLLAMA_WORDS.get(refusal.code)
-    return {"error": refusal.message if theirs is None else f"{theirs}: {refusal.message}"}
+    message = refusal.message if theirs is None else f"{theirs}: {refusal.message}"
+    # At 401 Ollama's own client for Go, and every program on it, reads `status` alone.
+    return {"error": message, "status": message} if status == 401 else {"error": message}
 
 
 def _cohere(refusal: Refusal, status: int) -> Mapping[str, Any]:

@@ -51,6 +51,11 @@ def ignored(request: HTTPConnection, names: Iterable[str], known: Iterable[str] 
             warn(request, f"the field {name!r} was ignored{hint}")
 
 
+def names_ignored(request: HTTPConnection) -> tuple[str, ...]:
+    """The fields that were named by `ignored` so far."""
+    return tuple(_notes(request.scope).get("ignored", ()))
+
+
 def headers(notes: Mapping[str, Any]) -> dict[str, str]:
     """The headers that `notes`, those of one request, ask for."""
     found: dict[str, str] = {}

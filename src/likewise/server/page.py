@@ -32,7 +32,21 @@ _HEADERS = {
 
 def routes() -> list[Route]:
     """The page and its parts."""
-    return [Route(path, _file, methods=["GET"]) for path in _FILES]
+    return [Route(path, _root if path == "/" else _file, methods=["GET"]) for path in _FILES]
+
+
+_RUNNING = "Ollama is running"
+"""What programs and health checks written for Ollama look for at `/`; browsers get the page."""
+
+
+async def _root(request: Request) -> Response:
+    """The page for who asks for HTML, as browsers do; else Ollama's words."""
+    if "text/html" in request.headers.get("accept", ""):
+        answer = await _file(request)
+    else:
+        answer = Response(_RUNNING, media_type="text/plain")
+    answer.headers["vary"] = "Accept"
+    return answer
 
 
 async def _file(request: Request) -> Response:

@@ -96,7 +96,7 @@ def test_other_names_are_refused(host: str) -> None:
 
 
 def test_the_page_may_load_nothing_from_elsewhere(client: TestClient) -> None:
-    page = client.get("/")
+    page = client.get("/", headers={"accept": "text/html"})
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy

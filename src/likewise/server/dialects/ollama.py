@@ -10,10 +10,16 @@ import msgspec
 import numpy as np
 from starlette.responses import Response
 
-from likewise.base.errors import InputError
-from likewise.server import body, encode
-from likewise.server.dialects import keep_alive, ollama_models, ollama_pull
-from likewise.server.dialects.ollama_names import served_name
+from likewise.base.errors import InputError, ModelNotFound
+from likewise.server import body, encode, notices
+from likewise.server.dialects import (
+    keep_alive,
+    ollama_bodies,
+    ollama_models,
+    ollama_pull,
+    ollama_unload,
+)
+from likewise.server.dialects.ollama_names import AskedNames, require_name, served_name, shown_names
 from likewise.server.errors import json_response
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, using
@@ -86,14 +92,13 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class EmbedAnswer(TypedDict):
-    """The answer of `POST /api/embed`; durations are in nanoseconds. `truncated` is ours."""
+    """The answer of `POST /api/embed`; durations are in nanoseconds."""
 
     model: str
     embeddings: list[list[float]]
     total_duration: NotRequired[int]
     load_duration: NotRequired[int]
     prompt_eval_count: NotRequired[int]
-    truncated: NotRequired[list[int]]
 
 
 class EmbeddingsAnswer(TypedDict):
@@ -128,6 +133,7 @@ def routes() -> list[Route]:
         ),
         *ollama_models.routes(),
         *ollama_pull.routes(),
+        *ollama_unload.routes(),
     ]
 
 
@@ -135,6 +141,7 @@ async def embed(request: Request) -> Response:
     """Vectors of length 1 for one or many texts; without any, the model is only loaded."""
     began = time.perf_counter_ns()
     asked = await _asked(request, _EMBED)
+    ollama_bodies.require_texts(request, "input", asked.input)
     # An empty text alone asks for nothing; in a list it is a text.
     texts = [asked.input] if asked.input and isinstance(asked.input, str) else asked.input or []
     wanted = _Wanted.of(request, asked.model, asked.keep_alive, asked.options)
@@ -164,7 +171,6 @@ async def embed(request: Request) -> Response:
         "total_duration": time.perf_counter_ns() - began,
         "load_duration": loaded,
         "prompt_eval_count": int(sum(found.tokens)),
-        "truncated": [int(at) for at in found.truncated],
     }
     content |= {name: value for name, value in facts.items() if value}
     return Response(encode.to_json(content), 200, encode.headers(found), "application/json")
@@ -173,6 +179,7 @@ async def embed(request: Request) -> Response:
 async def embeddings(request: Request) -> Response:
     """The vector of one text; a text that is too long is refused, for the answer can't say so."""
     asked = await _asked(request, _EMBEDDINGS)
+    ollama_bodies.require_texts(request, "prompt", asked.prompt)
     wanted = _Wanted.of(request, asked.model, asked.keep_alive, asked.options)
     if not asked.prompt and wanted.only_unloads:
         return json_response({"embedding": []})
@@ -217,18 +224,31 @@ class _Wanted:
             ModelNotFound: there is no such model.
         """
         catalogue: Catalogue = request.app.state.models
-        stays_s, limit = keep_alive.seconds(stays), _limit(options)
-        full = served_name(catalogue, name)
-        state = next((one.state for one in catalogue.models() if one.name == full), "")
-        return cls(full, stays_s, limit, stays_s == 0 and state == "unloaded")
+        stays_s, limit = keep_alive.seconds(stays), _limit(request, options)
+        try:
+            full = served_name(catalogue, name)
+        except ModelNotFound:
+            require_name(name)
+            raise
+        one = next((each for each in catalogue.models() if each.name == full), None)
+        if name is not None and one is not None:
+            asked: AskedNames = request.app.state.asked_names
+            asked.add(full, name, shown_names(one.name, one.aliases))
+        is_out = one is not None and one.state == "unloaded"
+        return cls(full, stays_s, limit, stays_s == 0 and is_out)
 
 
-def _limit(options: Options | None) -> int | None:
-    """Tokens of one text, as `num_ctx` says; the model's own limit holds beside it."""
+def _limit(request: Request, options: Options | None) -> int | None:
+    """Tokens of one text, as `num_ctx` says; the model's own limit holds beside it.
+
+    Programs write 0 where nothing is set, and -1 for no limit.
+    """
     limit = None if options is None else options.num_ctx
-    if limit is not None and limit < 1:
-        raise InputError(f"options.num_ctx is {limit}; it must be at least 1", param="num_ctx")
-    return limit
+    if limit is None or limit > 0:
+        return limit
+    if limit < 0:
+        notices.ignored(request, ["options.num_ctx"])
+    return None
 
 
 def _dimensions(model: Model, asked: int | None) -> int | None:
@@ -238,12 +258,8 @@ def _dimensions(model: Model, asked: int | None) -> int | None:
 
 async def _asked(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     """The body, its faults said in Ollama's words where it has some."""
-    raw = await body.read(request, request.app.state.max_body_bytes)
-    if not raw.strip():
-        raise InputError("missing request body")
-    fields: tuple[str, ...] = decoder.type.__struct_fields__
     try:
-        return body.decode(raw, decoder, fields)
+        return await ollama_bodies.read(request, decoder)
     except InputError as wrong:
         said = str(wrong.__cause__)
         if "unknown field" in said and said.endswith(_IN_OPTIONS):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
@@ -17,6 +19,7 @@ from likewise.models.about import about, parameters
 from likewise.models.card import ModelCard, read_card
 from likewise.models.digest import weights_digest
 from likewise.models.locate import Located, finder
+from likewise.models.weights import has_weights, open_weights
 
 if TYPE_CHECKING:
     from likewise.server.serving import Listed
@@ -34,6 +37,7 @@ _LAYOUT = {
     "feed_forward_length": ("intermediate_size", "n_inner", "hidden_dim"),
 }
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
+_HEXADECIMAL = re.compile(r"[0-9a-f]{12,}")
 _FOREVER_S = (2**63 - 1) / 1e9
 """As far from now as Ollama says for models that stay."""
 
@@ -47,8 +51,14 @@ class Details(TypedDict):
     families: list[str]
     parameter_size: str
     quantization_level: str
-    context_length: NotRequired[int]
-    embedding_length: NotRequired[int]
+
+
+class Tensor(TypedDict):
+    """One tensor of a model's weights, as its file has it."""
+
+    name: str
+    type: str
+    shape: list[int]
 
 
 class Told:
@@ -119,10 +129,16 @@ class Told:
 
     @property
     def digest(self) -> str:
-        """What names its weights; empty where they can't be read."""
-        if "weights" in self.facts:
-            return str(self.facts["weights"])
-        return "" if self.folder is None or self.card is None else _digest(self.card, self.stamp)
+        """What names its weights: 64 hexadecimal digits; of its name where they can't be read.
+
+        Ollama's command line ends in a panic where there are fewer than 12.
+        """
+        found = str(self.facts.get("weights") or "")
+        if not found and self.folder is not None and self.card is not None:
+            found = _digest(self.card, self.stamp)
+        if not _HEXADECIMAL.fullmatch(found):
+            found = hashlib.sha256(self.name.encode()).hexdigest()
+        return found
 
     @functools.cached_property
     def stamp(self) -> float:
@@ -143,7 +159,7 @@ class Told:
 
     def details(self) -> Details:
         """What lists of models say of it."""
-        found: Details = {
+        return {
             "parent_model": "",
             "format": self._format(),
             "family": self.family,
@@ -151,11 +167,6 @@ class Told:
             "parameter_size": "" if self.parameters is None else short_number(self.parameters),
             "quantization_level": _QUANTISED.get(str(self.facts.get("precision")), "unknown"),
         }
-        if self.context_length:
-            found["context_length"] = self.context_length
-        if self.embedding_length:
-            found["embedding_length"] = self.embedding_length
-        return found
 
     def _format(self) -> str:
         is_graph = self.card is not None and self.parameters is None
@@ -184,6 +195,23 @@ class Told:
         if self.card.steps:
             return _POOLING.get("+".join(self.card.pooling.modes))
         return _RANK if "scores" in self.card.gives else 0
+
+    def tensors(self) -> list[Tensor]:
+        """What its file of weights holds; empty where it is only a graph, or damaged."""
+        if self.card is None or not has_weights(self.card.base):
+            return []
+        try:
+            weights = open_weights(self.card.base)
+        except LikewiseError:
+            return []
+        return [
+            {
+                "name": name,
+                "type": weights.dtype(name) or "unknown",
+                "shape": list(weights.shape(name) or ()),
+            }
+            for name in weights.names
+        ]
 
     def licence(self) -> str:
         """The text of its licence, else the licence's name; empty where the folder says neither."""

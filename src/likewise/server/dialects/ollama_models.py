@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import msgspec
 
-from likewise.models.short_names import tagged
-from likewise.runtime.naming import client_names
-from likewise.server import body
-from likewise.server.dialects.ollama_facts import Details, Told
-from likewise.server.dialects.ollama_names import served_name
+from likewise.server.dialects import ollama_bodies
+from likewise.server.dialects.ollama_facts import Details, Tensor, Told
+from likewise.server.dialects.ollama_names import AskedNames, served_name, shown_names
 from likewise.server.errors import json_response
 from likewise.server.routing import Endpoint, Spoken
 from likewise.version import __version__
@@ -23,16 +21,23 @@ if TYPE_CHECKING:
 
     from likewise.server.serving import Catalogue
 
+VERSION_HEADER = "x-likewise-version"
 OLLAMA_VERSION = "0.33.0"
 """The version whose routes these are: clients ask for a least one."""
 
 
 class ShowRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /api/show`; `name` is what `model` was called once."""
+    """The body of `POST /api/show`; `name` is what `model` was called once.
+
+    Ollama's own client sends all of these; the last three change nothing of an embedding model.
+    """
 
     model: str | None = None
     name: str | None = None
     verbose: bool | None = None
+    system: str | None = None
+    template: str | None = None
+    options: dict[str, Any] | None = None
 
 
 class Tag(TypedDict):
@@ -44,7 +49,6 @@ class Tag(TypedDict):
     size: int
     digest: str
     details: Details
-    capabilities: list[str]
 
 
 class TagsAnswer(TypedDict):
@@ -73,23 +77,36 @@ class PsAnswer(TypedDict):
 
 
 class ShowAnswer(TypedDict):
-    """The answer of `POST /api/show`."""
+    """The answer of `POST /api/show`; what isn't known is left out, as Ollama does."""
 
-    license: str
+    license: NotRequired[str]
     modelfile: str
-    parameters: str
+    parameters: NotRequired[str]
     template: str
     details: Details
     model_info: dict[str, Any]
+    tensors: list[Tensor]
     capabilities: list[str]
     modified_at: str
 
 
 class VersionAnswer(TypedDict):
-    """The answer of `GET /api/version`; `likewise` is ours."""
+    """The answer of `GET /api/version`."""
 
     version: str
-    likewise: str
+
+
+class Cloud(TypedDict):
+    """Whether models are asked elsewhere; `source` names what settled it."""
+
+    disabled: bool
+    source: str
+
+
+class StatusAnswer(TypedDict):
+    """The answer of `GET /api/status`."""
+
+    cloud: Cloud
 
 
 _SHOW = msgspec.json.Decoder(ShowRequest)
@@ -101,6 +118,7 @@ def routes() -> list[Route]:
         _get("/api/tags", tags, TagsAnswer),
         _get("/api/ps", ps, PsAnswer),
         _get("/api/version", version, VersionAnswer),
+        _get("/api/status", status, StatusAnswer),
         Spoken(
             "/api/show",
             show,
@@ -117,9 +135,15 @@ def _get(path: str, endpoint: Endpoint, answer: Any) -> Spoken:
 
 
 async def version(request: Request) -> Response:
-    """Which Ollama this is like, and which Likewise it is."""
+    """Which Ollama this is like; a header says which Likewise it is."""
     del request
-    return json_response({"version": OLLAMA_VERSION, "likewise": __version__})
+    return json_response({"version": OLLAMA_VERSION}, headers={VERSION_HEADER: __version__})
+
+
+async def status(request: Request) -> Response:
+    """That no model of this server runs elsewhere."""
+    del request
+    return json_response({"cloud": {"disabled": True, "source": "none"}})
 
 
 async def tags(request: Request) -> Response:
@@ -129,12 +153,11 @@ async def tags(request: Request) -> Response:
 
 def _tags(catalogue: Catalogue) -> TagsAnswer:
     newest_first = sorted(map(Told, catalogue.models()), key=lambda one: -one.stamp)
-    return {"models": [_tag(one, name) for one in newest_first for name in _names(one)]}
-
-
-def _names(one: Told) -> list[str]:
-    """The full name first; then others, as Ollama shows a model that was copied."""
-    return list(dict.fromkeys(map(tagged, client_names(one.name, one.aliases))))
+    return {
+        "models": [
+            _tag(one, name) for one in newest_first for name in shown_names(one.name, one.aliases)
+        ]
+    }
 
 
 def _tag(one: Told, name: str) -> Tag:
@@ -145,18 +168,28 @@ def _tag(one: Told, name: str) -> Tag:
         "size": one.size,
         "digest": one.digest,
         "details": one.details(),
-        "capabilities": one.capabilities,
     }
 
 
 async def ps(request: Request) -> Response:
-    """The models that are loaded, each under every name by which clients may look for it."""
-    return json_response(await asyncio.to_thread(_ps, request.app.state.models))
+    """The models that are loaded, each under the names by which clients asked for it.
+
+    One that nobody asked for in this dialect is shown under every name that it has.
+    """
+    state = request.app.state
+    return json_response(await asyncio.to_thread(_ps, state.models, state.asked_names))
 
 
-def _ps(catalogue: Catalogue) -> PsAnswer:
-    loaded = [Told(one) for one in catalogue.models() if one.state == "loaded"]
-    return {"models": [_process(one, name) for one in loaded for name in _names(one)]}
+def _ps(catalogue: Catalogue, asked: AskedNames) -> PsAnswer:
+    found: list[Process] = []
+    for each in catalogue.models():
+        if each.state != "loaded":
+            asked.forget(each.name)
+            continue
+        one = Told(each)
+        names = asked.of(one.name) or shown_names(one.name, one.aliases)
+        found += [_process(one, name) for name in names]
+    return {"models": found}
 
 
 def _process(one: Told, name: str) -> Process:
@@ -174,23 +207,25 @@ def _process(one: Told, name: str) -> Process:
 
 async def show(request: Request) -> Response:
     """All about one model."""
-    raw = await body.read(request, request.app.state.max_body_bytes)
-    asked = body.decode(raw, _SHOW, ShowRequest.__struct_fields__)
+    asked = await ollama_bodies.read(request, _SHOW)
     catalogue: Catalogue = request.app.state.models
-    name = served_name(catalogue, asked.name if asked.model is None else asked.model)
+    name = served_name(catalogue, asked.model or asked.name or None, is_plain=True)
     return json_response(await asyncio.to_thread(_show, catalogue, name))
 
 
 def _show(catalogue: Catalogue, name: str) -> ShowAnswer:
     one = Told(next(each for each in catalogue.models() if each.name == name))
-    length = one.context_length
-    return {
-        "license": one.licence(),
+    found: ShowAnswer = {
         "modelfile": f"FROM {name}\n",
-        "parameters": "" if length is None else f"num_ctx                        {length}",
         "template": "{{ .Prompt }}",
         "details": one.details(),
         "model_info": one.model_info(),
+        "tensors": one.tensors(),
         "capabilities": one.capabilities,
         "modified_at": one.modified_at,
     }
+    if licence := one.licence():
+        found["license"] = licence
+    if length := one.context_length:
+        found["parameters"] = f"num_ctx                        {length}"
+    return found

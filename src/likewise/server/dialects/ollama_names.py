@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import InputError, ModelNotFound
 from likewise.base.names import nearest
-from likewise.models.short_names import OLLAMA, advice, full_name
+from likewise.models.short_names import OLLAMA, advice, bare, full_name, tagged
+from likewise.runtime.naming import client_names
 
 if TYPE_CHECKING:
     from likewise.server.serving import Catalogue
 
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
+_VALID = re.compile(
+    rf"(?:https?://)?(?:[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,349}}/)?(?:{_PART}/)?{_PART}(?::{_PART})?"
+)
+"""What Ollama takes for a name: host, namespace, model and tag."""
+_MOST_ASKED = 8
+"""Names of one model that are remembered."""
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def served_name(catalogue: Catalogue, asked: str | None) -> str:
+def served_name(catalogue: Catalogue, asked: str | None, *, is_plain: bool = False) -> str:
     """The full name of the served model that a client of Ollama means by `asked`.
 
-    Names are looked up as everywhere else; only the words of the refusal are Ollama's.
+    Names are looked up as everywhere else; only the words of the refusal are Ollama's: those of the
+    routes that embed, or with `is_plain` those of the others.
 
     Raises:
         ModelNotFound: no such model is served; the message lists what is.
@@ -31,11 +41,48 @@ def served_name(catalogue: Catalogue, asked: str | None) -> str:
             raise
     names = [one.name for one in catalogue.models()]
     near = nearest(asked, [*names, *(name.rpartition("/")[2] for name in names)])
+    said = f'model "{asked}" not found, try pulling it first'
+    if is_plain:
+        said = f"model '{asked}' not found"
     raise ModelNotFound(
-        f'model "{asked}" not found, try pulling it first{advice(asked) or near}; '
-        f"served: {', '.join(names) or 'none'}",
-        param="model",
+        f"{said}{advice(asked) or near}; served: {', '.join(names) or 'none'}", param="model"
     )
+
+
+def require_name(asked: str | None) -> None:
+    """Raises `InputError` where `asked` is no name that a model could have in Ollama."""
+    if asked and not _VALID.fullmatch(asked.strip()):
+        raise InputError(f"invalid model name: {asked!r}", param="model")
+
+
+class AskedNames:
+    """By which names clients asked for models, to show these models under the same names."""
+
+    def __init__(self) -> None:
+        self._by_model: dict[str, dict[str, None]] = {}
+
+    def add(self, full: str, asked: str, known: Iterable[str]) -> None:
+        """A client called the model `full` by `asked`; `known` are names that lists show."""
+        shown = tagged(bare(asked))
+        shown = next((name for name in known if name.lower() == shown.lower()), shown)
+        names = self._by_model.setdefault(full, {})
+        names.pop(shown, None)
+        names[shown] = None
+        if len(names) > _MOST_ASKED:
+            del names[next(iter(names))]
+
+    def of(self, full: str) -> list[str]:
+        """The names of one model, the last asked at the end."""
+        return list(self._by_model.get(full, ()))
+
+    def forget(self, full: str) -> None:
+        """The model isn't loaded any more."""
+        self._by_model.pop(full, None)
+
+
+def shown_names(name: str, aliases: Sequence[str]) -> list[str]:
+    """The names under which lists show a model: the full one first, each with a tag."""
+    return list(dict.fromkeys(map(tagged, client_names(name, aliases))))
 
 
 def is_served(catalogue: Catalogue, asked: str) -> bool:

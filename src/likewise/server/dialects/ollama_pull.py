@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 
 from likewise.base.errors import AdminError, InputError, LikewiseError
 from likewise.base.log import fields, logger
-from likewise.server import body
+from likewise.server.dialects import ollama_bodies
 from likewise.server.dialects.ollama_names import fetchable, is_served, served_name
 from likewise.server.errors import json_response
 from likewise.server.local import require_admin
@@ -55,12 +55,17 @@ class Changeable(Protocol):
 
 
 class PullRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /api/pull`; `name` is what `model` was called once."""
+    """The body of `POST /api/pull`; `name` is what `model` was called once.
+
+    Ollama's own client sends `username` and `password` too; the hub is asked with its own token.
+    """
 
     model: str | None = None
     name: str | None = None
     stream: bool | None = None
     insecure: bool | None = None
+    username: str | None = None
+    password: str | None = None
 
 
 class DeleteRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,8 +115,7 @@ def routes() -> list[Route]:
 
 async def pull(request: Request) -> Response:
     """Fetch a model from the hub and serve it; one that is served is there already."""
-    raw = await body.read(request, request.app.state.max_body_bytes)
-    asked = body.decode(raw, _PULL, PullRequest.__struct_fields__)
+    asked = await ollama_bodies.read(request, _PULL)
     name = _named(asked)
     streams = asked.stream is not False
     catalogue: Catalogue = request.app.state.models
@@ -133,17 +137,16 @@ async def pull(request: Request) -> Response:
 
 async def delete(request: Request) -> Response:
     """Stop serving a model, and delete it from the cache."""
-    raw = await body.read(request, request.app.state.max_body_bytes)
-    asked = body.decode(raw, _DELETE, DeleteRequest.__struct_fields__)
+    asked = await ollama_bodies.read(request, _DELETE)
     require_admin(request, "deleting a model")
     catalogue: Catalogue = request.app.state.models
-    name = served_name(catalogue, _named(asked))
+    name = served_name(catalogue, _named(asked), is_plain=True)
     await asyncio.to_thread(_changeable(catalogue).remove, name)
     return Response()
 
 
 def _named(asked: PullRequest | DeleteRequest) -> str:
-    name = asked.name if asked.model is None else asked.model
+    name = asked.model or asked.name
     if not name:
         raise InputError("the field 'model' is missing", param="model")
     return name

@@ -1,5 +1,6 @@
 """What Ollama's clients are told of models: tags, show, ps and version."""
 
+import hashlib
 import json
 import re
 import struct
@@ -98,7 +99,8 @@ def test_tags_of_a_folder_that_is_not_loaded(make: Make) -> None:
     changed = datetime.fromisoformat(tag["modified_at"])
     assert changed.tzinfo is not None
     assert datetime.now(UTC) - changed < timedelta(hours=1)
-    assert tag["capabilities"] == ["embedding"]
+    # Ollama's own fields and no other: typed clients take none that they don't know.
+    assert set(tag) == {"name", "model", "modified_at", "size", "digest", "details"}
     assert tag["details"] == {
         "parent_model": "",
         "format": "safetensors",
@@ -106,8 +108,6 @@ def test_tags_of_a_folder_that_is_not_loaded(make: Make) -> None:
         "families": ["bert"],
         "parameter_size": str(WORDS * WIDTH),
         "quantization_level": "unknown",
-        "context_length": 16,
-        "embedding_length": WIDTH,
     }
 
 
@@ -120,8 +120,9 @@ def test_tags_of_a_loaded_model(make: Make, precision: str, level: str) -> None:
     assert tag["details"]["quantization_level"] == level
     assert tag["digest"] == "ab" * 32
     # What the running model says goes before its folder.
-    assert tag["details"]["context_length"] == MAX_TOKENS
-    assert tag["details"]["embedding_length"] == DIMENSIONS
+    info = show(FakeEntry("mine", state="loaded", more=more))["model_info"]
+    assert info["bert.context_length"] == MAX_TOKENS
+    assert info["bert.embedding_length"] == DIMENSIONS
 
 
 def test_the_digest_is_read_once_and_follows_the_weights(
@@ -192,9 +193,10 @@ def test_a_damaged_folder_is_listed_with_what_is_known(make: Make, broken: str) 
         more = {}
     (tag,) = tags(FakeEntry("mine", more=more))
     assert tag["name"] == "mine:latest"
-    assert tag["digest"] == ""
+    # Ollama's command line takes the first twelve digits, and ends in a panic where there are none.
+    assert tag["digest"] == hashlib.sha256(b"mine").hexdigest()
     assert tag["details"]["parameter_size"] == ""
-    assert "embedding_length" not in tag["details"] or broken == "weights"
+    assert show(FakeEntry("mine", more=more))["tensors"] == []
 
 
 def test_show(make: Make) -> None:
@@ -207,6 +209,10 @@ def test_show(make: Make) -> None:
     assert found["modelfile"] == "FROM org/mine\n"
     assert found["parameters"].split() == ["num_ctx", "16"]
     assert found["template"] == "{{ .Prompt }}"
+    assert found["tensors"] == [
+        {"name": "embeddings.word_embeddings.weight", "type": "F32", "shape": [WORDS, WIDTH]},
+        {"name": "embeddings.position_ids", "type": "I64", "shape": [1, 32]},
+    ]
     assert found["model_info"] == {
         "general.architecture": "bert",
         "general.basename": "mine",
@@ -232,7 +238,7 @@ def test_show_takes_the_older_field_and_other_spellings() -> None:
         found = show(entry, **body)
         assert found["model_info"]["unknown.embedding_length"] == DIMENSIONS
         assert found["capabilities"] == ["embedding"]
-        assert found["license"] == ""
+        assert "license" not in found
 
 
 def test_a_pooling_that_llama_cpp_has_no_number_for(make: Make) -> None:
@@ -274,8 +280,10 @@ def test_show_of_nothing() -> None:
     with client_of(FakeEntry("mine")) as client:
         answer = client.post("/api/show", json={"model": "llama3"})
         assert answer.status_code == 404
-        assert answer.json()["error"].startswith('model "llama3" not found, try pulling it first')
-        assert client.post("/api/show", json={"modle": "x"}).status_code == 400
+        assert answer.json()["error"].startswith("model 'llama3' not found")
+        answer = client.post("/api/show", json={"modle": "x"})
+        assert answer.headers["x-likewise-ignored"] == "modle"
+        assert "did you mean 'model'" in answer.headers["x-likewise-warning"]
 
 
 def test_ps_lists_what_is_loaded(make: Make) -> None:
@@ -302,12 +310,21 @@ def test_ps_lists_what_is_loaded(make: Make) -> None:
 
 def test_version_and_liveness() -> None:
     with client_of(FakeEntry("mine")) as client:
-        found = client.get("/api/version").json()
-        assert found == {"version": "0.33.0", "likewise": __version__}
+        answer = client.get("/api/version")
+        assert answer.json() == {"version": "0.33.0"}
+        assert answer.headers["x-likewise-version"] == __version__
+        assert client.get("/api/status").json() == {"cloud": {"disabled": True, "source": "none"}}
         for path in ("/api/version", "/"):
             answer = client.head(path)
             assert (answer.status_code, answer.content) == (200, b"")
-        assert client.get("/").headers["content-type"].startswith("text/html")
+        for headers in ({}, {"accept": "*/*"}, {"accept": "application/json"}):
+            answer = client.get("/", headers=headers)
+            assert answer.text == "Ollama is running"
+            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+            assert "accept" in answer.headers["vary"].lower()
+        answer = client.get("/", headers={"accept": "text/html,application/xml;q=0.9,*/*;q=0.8"})
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "accept" in answer.headers["vary"].lower()
 
 
 @pytest.mark.parametrize(

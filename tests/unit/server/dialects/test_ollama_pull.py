@@ -202,11 +202,11 @@ def test_what_is_no_name_on_the_hub_is_not_fetched() -> None:
     assert not catalogue.entries
 
 
-@pytest.mark.parametrize("body", [{}, {"model": ""}, {"name": None}, {"model": "x", "force": True}])
+@pytest.mark.parametrize("body", [{}, {"model": ""}, {"name": None}, {"force": True, "name": ""}])
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_bad_bodies(method: str, body: dict[str, Any]) -> None:
     error = refused(client_of(FakeCatalogue()), 400, method, **body)
-    assert "'model' is missing" in error or "unknown field 'force'" in error
+    assert "'model' is missing" in error
 
 
 def test_delete() -> None:
@@ -216,5 +216,5 @@ def test_delete() -> None:
     assert (answer.status_code, answer.content) == (200, b"")
     assert catalogue.removed == [MINILM]
     error = refused(client, 404, "DELETE", model="all-minilm")
-    assert error.startswith('model "all-minilm" not found')
+    assert error.startswith("model 'all-minilm' not found")
     assert "a folder of yours" in refused(client, 409, "DELETE", model="mine")

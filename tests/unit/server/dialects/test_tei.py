@@ -361,7 +361,8 @@ def test_the_default_task(path: str) -> None:
 
 
 def test_the_page_stays_where_it_is(client: TestClient) -> None:
-    assert "html" in client.get("/").headers["content-type"]
+    answer = client.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+    assert "html" in answer.headers["content-type"]
 
 
 def test_vertex(client: TestClient, model: FakeModel) -> None:
