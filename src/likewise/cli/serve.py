@@ -81,6 +81,11 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     metavar="NAME=MODEL",
     help="One more name for a model.",
 )
+@click.option(
+    "--default-model",
+    metavar="NAME",
+    help="The model of requests that name none, where several can do what is asked.",
+)
 @guard_options
 @model_options
 def serve(
@@ -96,6 +101,7 @@ def serve(
     memory_budget: int | None,
     models_dir: Path | None,
     aliases: tuple[str, ...],
+    default_model: str | None,
     guard: Guarding,
     precision: Precision | None,
     threads: int | None,
@@ -127,6 +133,7 @@ def serve(
                 memory_budget=None if memory_budget is None else memory_budget * 2**20,
                 models_dir=models_dir,
                 aliases=tuple(_alias(each) for each in aliases),
+                default_model=default_model,
             ),
         )
     )

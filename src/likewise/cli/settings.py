@@ -54,10 +54,12 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """MiB that the weights of all loaded models may take; the one used longest ago makes room for
     another. No limit when not given."""
     default_model: str | None = None
-    """The model of requests that name none; without it, the only one."""
+    """The model of requests that name none, where several can do what is asked; without it, the
+    only one that can."""
     aliases: dict[str, str] = {}
     """More names for models: `[server.aliases]`, a line such as
-    `"text-embedding-3-small" = "all-MiniLM-L6-v2"`."""
+    `"text-embedding-3-small" = "all-MiniLM-L6-v2"`; `"*"` stands for every name that isn't
+    known."""
     models_dir: str | None = None
     """A folder of model folders, which is watched: what lies in it is served under the folder's
     name, loaded at its first use, and loaded anew when its files change."""

@@ -8,11 +8,14 @@ import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from likewise.base.clock import monotonic
 from likewise.base.errors import InputError
 from likewise.runtime.naming import resolved, with_short_names
+from likewise.server.catalogue import Catalogue as Catalogue
+from likewise.server.catalogue import Listed as Listed
+from likewise.server.choosing import choose
 from likewise.server.routing import dialect_of_scope
 from likewise.server.seen import Run
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from likewise.base.types import Lane
     from likewise.runtime.service import Service
+    from likewise.server.choosing import Need
 
     Model = Service
     """A loaded model."""
@@ -36,58 +40,6 @@ _INLINE_CHARACTERS = 4_000
 _PATIENCE_S = 0.05
 """How long a request is computed before anybody looks whether its client is still there."""
 T = TypeVar("T")
-
-
-class Listed(Protocol):
-    """A model that is served, loaded or not."""
-
-    @property
-    def name(self) -> str:
-        """Its full name."""
-        ...
-
-    @property
-    def aliases(self) -> Sequence[str]:
-        """Other names that it answers to."""
-        ...
-
-    @property
-    def state(self) -> str:
-        """`loaded`, `loading`, `unloaded` or `failed`."""
-        ...
-
-    def facts(self) -> Mapping[str, Any]:
-        """For people and programs: what `Service.info` says, and since and until when."""
-        ...
-
-
-class Catalogue(Protocol):
-    """The models that are served; `runtime.registry.Registry` is one."""
-
-    def models(self) -> Sequence[Listed]:
-        """All of them, in the order that they were named."""
-        ...
-
-    def resolve(self, name: str | None) -> str:
-        """The full name of the model called `name`, the only one's when None.
-
-        Raises:
-            ModelNotFound: no such model is served; the message lists which are.
-            InputError: None, and several are served.
-        """
-        ...
-
-    def lease(
-        self, name: str, *, keep_alive_s: float | None = None
-    ) -> Future[contextlib.AbstractContextManager[Model]]:
-        """The model called `name` (a full one), not unloaded while the context is held.
-
-        It is held from the moment that the future is done; leaving the context gives it back,
-        whether it was entered or not. It is loaded if it isn't. `keep_alive_s` is how long it stays
-        when nobody asks any more: None for what is set, infinity for ever, 0 for not at all. The
-        future may raise whatever loading raises.
-        """
-        ...
 
 
 class Fixed:
@@ -132,18 +84,24 @@ class _Loaded:
 
 @contextlib.asynccontextmanager
 async def using(
-    request: Request, name: str | None, *, keep_alive_s: float | None = None
+    request: Request,
+    name: str | None,
+    needs: Sequence[Need] = (),
+    *,
+    keep_alive_s: float | None = None,
 ) -> AsyncIterator[tuple[str, Model]]:
-    """The model called `name`, the only one when None, under its full name; loaded if need be.
+    """The model called `name`, under its full name; loaded if need be.
+
+    When none is named it is the one that fits the first of `needs` that any fits (`choosing`).
 
     Raises:
         ModelNotFound: no such model is served.
-        InputError: None, and several are served.
+        InputError: none is named, and none or several fit.
         Gone: the client hung up while the model was being loaded.
         LikewiseError: the model can't be loaded.
     """
     catalogue: Catalogue = request.app.state.models
-    full = catalogue.resolve(name)
+    full = choose(request, name, needs)
     noted(request)["model"] = full
     leasing = catalogue.lease(full, keep_alive_s=keep_alive_s)
     try:

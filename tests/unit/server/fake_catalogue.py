@@ -38,7 +38,8 @@ class FakeEntry:
 class FakeListing:
     """Lists and lends `entries`; nothing can be added."""
 
-    def __init__(self, *entries: FakeEntry) -> None:
+    def __init__(self, *entries: FakeEntry, default: str | None = None) -> None:
+        self.default = default
         self.entries = {entry.name: entry for entry in entries}
         self.leased: list[tuple[str, float | None]] = []
 
@@ -48,7 +49,7 @@ class FakeListing:
     def resolve(self, name: str | None) -> str:
         by_name = with_short_names(self.entries)
         by_name |= {alias: e.name for e in self.entries.values() for alias in e.aliases}
-        return resolved(name, self.entries, by_name)
+        return resolved(self.default if name is None else name, self.entries, by_name)
 
     def lease(
         self, name: str, *, keep_alive_s: float | None = None

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from likewise.base.errors import DimensionsError, InputError
 from likewise.server import body, encode, lenient
+from likewise.server.choosing import VECTORS
 from likewise.server.dialects.texts import text_of
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, using
@@ -164,7 +165,7 @@ async def _embedded(
         options["overflow"] = "refuse"
     else:
         options |= {"overflow": "cut", "side": "left" if truncate == "START" else "right"}
-    async with using(request, name) as (_, model):
+    async with using(request, name, (VECTORS,)) as (_, model):
         words = _words(model, input_type)
         return await computed(request, model.submit, texts, unit=True, **words, **options)
 

@@ -14,9 +14,11 @@ from starlette.responses import Response
 from likewise.base.clock import wall
 from likewise.runtime.naming import client_names
 from likewise.server import body, lenient
+from likewise.server.choosing import VECTORS
 from likewise.server.dialects.openai_answer import EmbeddingsAnswer, answer, form_of
 from likewise.server.dialects.openai_inputs import conversations, inputs_of
 from likewise.server.dialects.openai_request import EmbeddingsRequest, late_options, options
+from likewise.server.dialects.texts import model_named
 from likewise.server.errors import json_response
 from likewise.server.routing import Endpoint, Spoken
 from likewise.server.serving import computed, using
@@ -91,7 +93,7 @@ async def embeddings(request: Request) -> Response:
     asked = lenient.decode(request, raw, _DECODER)
     given: list[Any] = inputs_of(asked) if asked.messages is None else conversations(asked)
     form = form_of(asked, len(given), by_sdk=_SDK_HEADER in request.headers)
-    async with using(request, asked.model) as (name, model):
+    async with using(request, model_named(asked.model), (VECTORS,)) as (name, model):
         found = await _found(request, model, asked, given)
     return answer(
         name,

@@ -15,7 +15,15 @@ from starlette.responses import Response
 from likewise.base.clock import wall
 from likewise.base.errors import InputError
 from likewise.server import body, encode, lenient
-from likewise.server.dialects.scoring import BY_HEADER, MAX_PAIRS, By, Options, scored, way
+from likewise.server.dialects.scoring import (
+    BY_HEADER,
+    MAX_PAIRS,
+    By,
+    Options,
+    needs_of,
+    scored,
+    way,
+)
 from likewise.server.dialects.texts import Written, model_named, text_of
 from likewise.server.routing import Spoken
 from likewise.server.serving import noted, using
@@ -130,7 +138,7 @@ async def _reranked(request: Request, raw: bytes, shape: _Shape) -> Response:
     _check_counts(asked)
     how = asked.how(cuts=True)
     by = _asked_by(request, asked)
-    async with using(request, model_named(asked.model)) as (name, model):
+    async with using(request, model_named(asked.model), needs_of(by)) as (name, model):
         chosen = way(model, by, any_vectors=False)
         read, shortened = await _shortened(model, texts, asked.max_tokens_per_doc)
         found = await scored(

@@ -14,6 +14,7 @@ import numpy as np
 from likewise.base.errors import InputError, ModelUnsupported
 from likewise.models.heads import Scores
 from likewise.runtime.sinks import Scored
+from likewise.server.choosing import TOKENS, VECTORS, reranks
 from likewise.server.serving import computed, lane_of, noted
 from likewise.vectors.maxsim import maxsim
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from likewise.runtime.manner import How
+    from likewise.server.choosing import Need
     from likewise.server.serving import Model
 
 By = Literal["cross-encoder", "maxsim", "cosine"]
@@ -73,6 +75,14 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         if self.truncation_side is not None:
             how["side"] = self.truncation_side
         return how
+
+
+def needs_of(asked: By | None, *, any_vectors: bool = False) -> Sequence[Need]:
+    """What a model has to give to score pairs as was `asked`; `any_vectors` as for `way`."""
+    by = {"cross-encoder": reranks, "maxsim": TOKENS, "cosine": VECTORS}
+    if asked is not None:
+        return (by[asked],)
+    return (reranks, TOKENS, VECTORS) if any_vectors else (reranks, TOKENS)
 
 
 def way(model: Model, asked: By | None, *, any_vectors: bool) -> By:

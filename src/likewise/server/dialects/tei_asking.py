@@ -16,14 +16,16 @@ from likewise.base.errors import InputEmpty, InputError
 from likewise.base.names import nearest
 from likewise.runtime.sinks import Times
 from likewise.server import body, encode, lenient
+from likewise.server.choosing import choose
 from likewise.server.serving import characters, computed, lane_of, using
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
     from likewise.base.types import CutSide, Lane, Overflow
+    from likewise.server.choosing import Need
     from likewise.server.routing import Endpoint
-    from likewise.server.serving import Catalogue, Model
+    from likewise.server.serving import Model
 
 MAX_INPUTS = 2048
 """Inputs of one request, at most."""
@@ -165,8 +167,10 @@ def decoded(ask: Ask, decoder: msgspec.json.Decoder[_S]) -> _S:
 
 
 @contextlib.asynccontextmanager
-async def opened(ask: Ask, name: str | None) -> AsyncIterator[Model]:
-    """The model that the body names, or `?model=`, or else the first one that is served.
+async def opened(ask: Ask, name: str | None, needs: Sequence[Need] = ()) -> AsyncIterator[Model]:
+    """The model that the body names, or `?model=`, or else the first one that fits `needs`.
+
+    TEI never looks at a name: one that isn't served stands for the only model that fits.
 
     Raises:
         InputError: body and query string name two.
@@ -176,8 +180,7 @@ async def opened(ask: Ask, name: str | None) -> AsyncIterator[Model]:
     named = {each for each in (name or ask.model, request.query_params.get("model")) if each}
     if len(named) > 1:
         raise InputError(f"two models are named: {', '.join(sorted(named))}", param="model")
-    served: Catalogue = request.app.state.models
-    chosen = named.pop() if named else next((one.name for one in served.models()), None)
+    chosen = choose(request, next(iter(named), None), needs, takes_any_name=True, takes_first=True)
     async with using(request, chosen) as (_, model):
         yield model
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from likewise.base.errors import InputEmpty, InputError, ModelUnsupported
+from likewise.server.choosing import SCORES, VECTORS, reranks
 from likewise.server.dialects.tei_asking import (
     Ask,
     Asked,
@@ -86,7 +87,7 @@ async def predict(ask: Ask) -> Done:
             "raw_scores and parameters.function_to_apply contradict each other", param="raw_scores"
         )
     _require_positive(parameters.top_k, "top_k")
-    async with opened(ask, asked.model) as model:
+    async with opened(ask, asked.model, (SCORES,)) as model:
         tally = Tally()
         raw = await _raw_scores(ask, model, inputs, asked, tally)
         chosen = "none" if asked.raw_scores else parameters.function_to_apply
@@ -169,7 +170,8 @@ async def rank(ask: Ask) -> Done:
     if not asked.query:
         raise InputEmpty("`query` is empty", param="query")
     _require_positive(asked.top_n, "top_n")
-    async with opened(ask, asked.model) as model:
+    needs = (VECTORS,) if asked.by == "cosine" else (reranks,)
+    async with opened(ask, asked.model, needs) as model:
         tally = Tally()
         answer = _cosines if asked.by == "cosine" else _relevance
         scores = await answer(ask, model, asked, tally)

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from likewise.base.errors import DimensionsError, InputError
+from likewise.server.choosing import SPARSE, VECTORS
 from likewise.server.dialects.tei_asking import (
     Ask,
     Asked,
@@ -101,7 +102,7 @@ async def embed(ask: Ask) -> Done:
     inputs = listed(asked.inputs)
     if asked.dimensions is not None and asked.dimensions < 1:
         raise DimensionsError("dimensions must be at least 1", param="dimensions")
-    async with opened(ask, asked.model) as model:
+    async with opened(ask, asked.model, (VECTORS, SPARSE)) as model:
         if not asked.normalize and asked.dimensions not in (None, model.card.dimensions):
             raise InputError(
                 "fewer dimensions than the model's come with length 1: ask for them without "
@@ -164,7 +165,8 @@ async def embed_sparse(ask: Ask) -> Done:
 async def _per_token(ask: Ask, gives: str, rows: Callable[[Answered], Any]) -> Done:
     asked = decoded(ask, _EMBED_ALL)
     inputs = listed(asked.inputs)
-    async with opened(ask, asked.model) as model:
+    needs = (SPARSE,) if gives == "sparse" else (VECTORS,)
+    async with opened(ask, asked.model, needs) as model:
         found = await submitted(
             ask,
             model.submit_all,
@@ -184,7 +186,7 @@ async def similarity(ask: Ask) -> Done:
     given, parameters = asked.inputs, asked.parameters or SimilarityParameters()
     require_count(len(given.sentences), "sentences")
     texts = listed([given.source_sentence, *given.sentences])
-    async with opened(ask, asked.model) as model:
+    async with opened(ask, asked.model, (VECTORS, SPARSE)) as model:
         found = await submitted(
             ask,
             model.submit,

@@ -16,7 +16,7 @@ INFINITY_DEFAULT = "default/not-specified"
 
 def model_named(name: str | None) -> str | None:
     """The model that was asked for, None where the client only says that none was."""
-    return None if name == INFINITY_DEFAULT else name
+    return None if name in ("", INFINITY_DEFAULT) else name
 
 
 def text_of(given: Written, where: str, param: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,7 +14,16 @@ from starlette.responses import Response
 from likewise.base.clock import wall
 from likewise.base.errors import InputError, ModelUnsupported
 from likewise.server import body, encode, lenient
-from likewise.server.dialects.scoring import BY_HEADER, MAX_PAIRS, Options, labels, scored, way
+from likewise.server.choosing import SCORES, TOKENS, VECTORS, Need
+from likewise.server.dialects.scoring import (
+    BY_HEADER,
+    MAX_PAIRS,
+    Options,
+    labels,
+    needs_of,
+    scored,
+    way,
+)
 from likewise.server.dialects.texts import model_named, text_of
 from likewise.server.dialects.vllm_bodies import (
     ClassifyRequest,
@@ -37,8 +46,6 @@ from likewise.vectors.norm import normalise
 from likewise.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.requests import Request
     from starlette.routing import Route
 
@@ -49,6 +56,16 @@ if TYPE_CHECKING:
 
 _FIRST = ("text_1", "queries", "query", "data_1")
 _SECOND = ("text_2", "documents", "items", "data_2")
+
+_NEEDED: Mapping[Task, Sequence[Need]] = {
+    "embed": (VECTORS, SCORES, TOKENS),
+    "classify": (SCORES,),
+    "score": (SCORES,),
+    "token_embed": (TOKENS, VECTORS),
+    "token_classify": (),
+    "plugin": (),
+}
+"""What a model has to give for a task of `/pooling`."""
 
 _SCORE = msgspec.json.Decoder(ScoreRequest)
 _CLASSIFY = msgspec.json.Decoder(ClassifyRequest)
@@ -85,7 +102,7 @@ async def score(request: Request) -> Response:
     asked = lenient.decode(request, await _raw(request), _SCORE)
     first, second = _side(asked, _FIRST), _side(asked, _SECOND)
     how = asked.how(cuts=False)
-    async with using(request, asked.model) as (name, model):
+    async with using(request, asked.model, needs_of(asked.by, any_vectors=True)) as (name, model):
         by = way(model, asked.by, any_vectors=True)
         found = await scored(
             request, model, by, first, second, raw=asked.use_activation is False, **how
@@ -119,7 +136,7 @@ async def classify(request: Request) -> Response:
         noted(request)["dialect"] = "infinity"
     inputs = _inputs(asked.input)
     how = asked.how(cuts=is_infinity)
-    async with using(request, model_named(asked.model)) as (name, model):
+    async with using(request, model_named(asked.model), (SCORES,)) as (name, model):
         raw = bool(asked.raw_scores) or asked.use_activation is False
         found, rows = await _classes(request, model, inputs, how, raw=raw)
         named = labels(model)
@@ -192,7 +209,7 @@ async def pooling(request: Request) -> Response:
         raise InputError("the field 'input' is missing", param="input")
     inputs = _inputs(asked.input)
     how = asked.how(cuts=False)
-    async with using(request, asked.model) as (name, model):
+    async with using(request, asked.model, _NEEDED[asked.task or "embed"]) as (name, model):
         task = asked.task or _task(model)
         if asked.dimensions is not None and task != "embed":
             raise InputError(f"'dimensions' is for the task embed, not {task}", param="dimensions")

@@ -78,6 +78,11 @@ class FakeScorer(FakeModel):
     def name(self) -> str:
         return "fake/lengths"
 
+    def info(self) -> dict[str, Any]:
+        has_labels = "scores" in self.outputs
+        own = {"gives": list(self.outputs), "labels": list(self.labels) if has_labels else []}
+        return {**super().info(), **own}
+
     def submit(
         self, inputs: Sequence[str] | Sequence[Sequence[int]], **options: Any
     ) -> Future[Embedded]:
