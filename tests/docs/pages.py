@@ -43,6 +43,21 @@ table = "pages"
 text = "{title}\n{body}"
 """
 
+COMPLETION = """## Completion
+
+A shell completes commands and options once it has read what `likewise` writes for it. Put its line
+into its start file:
+
+```sh
+eval "$(_LIKEWISE_COMPLETE=bash_source likewise)"   # bash 4.4 or newer: ~/.bashrc
+eval "$(_LIKEWISE_COMPLETE=zsh_source likewise)"    # zsh: ~/.zshrc, after compinit
+_LIKEWISE_COMPLETE=fish_source likewise | source    # fish: ~/.config/fish/config.fish
+```
+
+That runs `likewise` each time a shell starts; to save that, write its output to a file once and
+read the file. `likewise` must be on the `PATH`: an alias isn't completed.
+"""
+
 
 def commands() -> Iterator[tuple[str, click.Command, click.Context]]:
     """Every command with its full name, `likewise` first."""
@@ -82,6 +97,7 @@ def cli_page() -> str:
         *(f"| {code} | {text} |" for code, text in EXIT_CODES.items()),
         "\nResults go to standard output; progress, notes, warnings and errors go to standard "
         "error.\n",
+        COMPLETION,
     ]
     for path, command, context in commands():
         parts.append(f"## {path}\n\n```text\n{command.get_help(context)}\n```\n")

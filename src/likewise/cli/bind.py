@@ -13,6 +13,7 @@ from likewise.base.chunking import DEFAULT_CHUNK, METAVAR, WAYS
 from likewise.base.spec import DEFAULT_MODEL, DTYPES, BindingSpec, without_password
 from likewise.cli import bind_status, bind_swap, bind_work, output, resolve
 from likewise.cli.bound import one
+from likewise.cli.groups import Group
 from likewise.cli.options import config_option, database_option, json_option, model_options
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from likewise.base.precision import Precision
 
 
-@click.group()
+@click.group(cls=Group)
 def bind() -> None:
     """Keep a table's vectors in step with its rows."""
 

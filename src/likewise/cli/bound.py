@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound
 from likewise.base.names import nearest
-from likewise.cli import resolve
+from likewise.cli import here
 
 if TYPE_CHECKING:
     from likewise.base.bound import BindingRecord
-
-DEMO_DATABASE = Path("demo.db")
 
 
 def one(name: str, db: str | None, config_path: Path) -> BindingRecord:
@@ -31,7 +29,7 @@ def several(names: tuple[str, ...], db: str | None, config_path: Path) -> list[B
     from likewise.base.spec import without_password
     from likewise.server.databases import records
 
-    addresses = resolve.databases(db, config_path, fallback=DEMO_DATABASE)
+    addresses = here.addresses(db, config_path)
     found = [record for address in addresses for record in records(address)]
     if not names:
         return found

@@ -164,10 +164,10 @@ def _engine(what: str, folder: Path, place: Place) -> Iterator[Finding]:
 
 
 def _addresses(db: str | None, config_path: Path) -> list[str]:
-    from likewise.cli.bound import DEMO_DATABASE
+    from likewise.cli import here
 
     try:
-        return resolve.databases(db, config_path, fallback=DEMO_DATABASE)
+        return here.addresses(db, config_path)
     except LikewiseError:
         return []
 

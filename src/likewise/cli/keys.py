@@ -12,6 +12,7 @@ import click
 from likewise.base.clock import wall
 from likewise.base.errors import SettingsError
 from likewise.cli import output
+from likewise.cli.groups import Group
 from likewise.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _DURATION = re.compile(r"([0-9]{1,6})([mhdw])")
 _COLUMNS = ("name", "admin", "lane", "requests/min", "tokens/min", "created", "expires")
 
 
-@click.group()
+@click.group(cls=Group)
 def keys() -> None:
     """Make and revoke the keys that a server asks for.
 

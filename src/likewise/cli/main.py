@@ -12,6 +12,7 @@ from likewise.base.errors import LikewiseError
 from likewise.base.extras import missing
 from likewise.base.names import nearest
 from likewise.cli import output
+from likewise.cli.groups import Group
 from likewise.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -37,6 +38,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Each command: where it is, imported only when it is chosen, and its line in the help."""
 
+SHORT: dict[str, str] = {
+    "list": "list",
+    "show": "show",
+    "pull": "pull",
+    "rm": "rm",
+    "ps": "ps",
+    "stop": "unload",
+}
+"""Commands of `likewise models` that are found without it too, as in Ollama's command line."""
+
 EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_REFUSED = 2
@@ -44,15 +55,19 @@ EXIT_FOUND_TROUBLE = 3
 EXIT_INTERRUPTED = 130
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group whose commands are imported when they are run, not to list them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, in the order that a newcomer needs them."""
-        return list(COMMANDS)
+        return [*COMMANDS, *SHORT]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command called `cmd_name`."""
+        if cmd_name in SHORT:
+            models = self.get_command(ctx, "models")
+            assert isinstance(models, click.Group), "it has the commands in SHORT"
+            return models.get_command(ctx, SHORT[cmd_name])
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -63,17 +78,17 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that `args` begin with; a mistyped one names the nearest."""
-        name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            ctx.fail(
-                f"No such command {name!r}{nearest(name, COMMANDS)}. Known: {', '.join(COMMANDS)}."
-            )
+        name, known = args[0], self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}{nearest(name, known)}. Known: {', '.join(known)}.")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The list in the help, from the table and without importing any command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+        with formatter.section("Short for"):
+            formatter.write_dl([(name, f"models {full}") for name, full in SHORT.items()])
 
 
 @click.group(

@@ -11,10 +11,11 @@ import click
 from likewise.base.precision import Precision
 from likewise.cli import output, resolve, served
 from likewise.cli.check import check
+from likewise.cli.groups import Group
 from likewise.cli.options import json_option, model_options
 
 
-@click.group()
+@click.group(cls=Group)
 def models() -> None:
     """See which models are here; fetch, delete, load and unload them."""
 

@@ -53,7 +53,7 @@ def database_option(command: F) -> F:
         "--db",
         metavar="ADDRESS",
         help="The database with the vectors: a SQLite file, or postgresql://... "
-        "Default: those of likewise.toml here, or demo.db here.",
+        "Default: those of likewise.toml here, or the only file here that has bindings.",
     )(command)
 
 

@@ -269,26 +269,19 @@ def _below(folder: Path, path: str) -> Path:
     return (folder / Path(path).expanduser()).resolve()
 
 
-def databases(given: str | None, config: Path, *, fallback: Path) -> list[str]:
-    """Addresses of the stores that a command means: `--db`, else likewise.toml's, else the demo's.
+def databases(given: str | None, config: Path) -> list[str]:
+    """Addresses of the stores that are said: by `--db`, else by likewise.toml; perhaps none.
 
     Raises:
-        SettingsError: there is none of them.
+        SettingsError: likewise.toml isn't right.
     """
     if given is not None:
         return [address(given, Path())]
     if config.is_file():
         written = specs(settings.read(config), folder=config.parent)
         found = {spec.store_address: None for spec in written}
-        if found:
-            return list(found)
-    if fallback.is_file():
-        return [address(str(fallback), Path())]
-    raise SettingsError(
-        f"which database? There is no {config} with a [[binding]] and no {fallback} here; "
-        f"give a file or an address with --db",
-        param="db",
-    )
+        return list(found)
+    return []
 
 
 def _engine(written: ModelSettings | None, env: Mapping[str, str]) -> str:

@@ -55,6 +55,13 @@ ROOMS = (
 )
 """What has routes; of two that take the same path and method, the first one answers."""
 
+HANDLERS = {
+    LikewiseError: on_likewise_error,
+    HTTPException: on_http_error,
+    ImportError: on_import_error,
+}
+"""What answers for errors that a route raises."""
+
 
 def build(
     models: Mapping[str, Model] | Catalogue,
@@ -98,11 +105,7 @@ def build(
     app = Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={
-            LikewiseError: on_likewise_error,
-            HTTPException: on_http_error,
-            ImportError: on_import_error,
-        },
+        exception_handlers=dict(HANDLERS),
     )
     app.router.redirect_slashes = False
     app.state.models = catalogue

@@ -27,6 +27,65 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert line in shown
 
 
+@pytest.mark.parametrize("argv", [[], ["bind"], ["models"], ["keys"]])
+def test_alone_they_print_their_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(argv) == main.EXIT_OK
+    alone = capsys.readouterr()
+    assert main.run([*argv, "--help"]) == main.EXIT_OK
+    assert alone == capsys.readouterr()
+    assert "Commands:" in alone.out and alone.err == ""
+
+
+@pytest.mark.parametrize(("short", "full"), main.SHORT.items())
+def test_commands_of_models_are_found_without_it(short: str, full: str) -> None:
+    context = click.Context(main.cli)
+    models = main.cli.get_command(context, "models")
+    assert isinstance(models, click.Group)
+    command = main.cli.get_command(context, short)
+    assert command is not None and command is models.get_command(context, full)
+    assert short in main.cli.list_commands(context)
+
+
+@pytest.mark.parametrize("short", main.SHORT)
+def test_help_of_a_short_name_is_called_so(short: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run([short, "--help"]) == main.EXIT_OK
+    assert capsys.readouterr().out.startswith(f"Usage: likewise {short} ")
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", "complete -o nosort -F _likewise_completion likewise"),
+        ("zsh", "#compdef likewise"),
+        ("fish", "complete --no-files --command likewise"),
+    ],
+)
+def test_a_shell_completes_commands_and_options(
+    shell: str, words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "click.shell_completion.BashComplete._check_version", staticmethod(lambda: None)
+    )
+    monkeypatch.setenv("_LIKEWISE_COMPLETE", f"{shell}_source")
+    with pytest.raises(SystemExit) as ended:
+        main.run([])
+    assert ended.value.code == 0
+    assert words in capsys.readouterr().out
+    monkeypatch.setenv("_LIKEWISE_COMPLETE", f"{shell}_complete")
+    typed_and_found = {
+        "likewise b": "bind",
+        "likewise bind sw": "swap",
+        "likewise ps --ur": "--url",
+    }
+    for typed, found in typed_and_found.items():
+        line = typed.split()
+        monkeypatch.setenv("COMP_WORDS", typed)
+        monkeypatch.setenv("COMP_CWORD", line[-1] if shell == "fish" else str(len(line) - 1))
+        with pytest.raises(SystemExit):
+            main.run([])
+        assert found in capsys.readouterr().out, typed
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

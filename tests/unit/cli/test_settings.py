@@ -164,12 +164,9 @@ def test_paths_in_the_file_are_relative_to_it(tmp_path: Path) -> None:
 
 
 def test_which_database_is_meant(tmp_path: Path) -> None:
-    config, demo = tmp_path / "likewise.toml", tmp_path / "demo.db"
-    with pytest.raises(SettingsError, match="which database"):
-        resolve.databases(None, config, fallback=demo)
-    demo.touch()
-    assert resolve.databases(None, config, fallback=demo) == [f"sqlite:{demo}"]
+    config = tmp_path / "likewise.toml"
+    assert resolve.databases(None, config) == []
     config.write_text(WHOLE, encoding="utf-8")
-    assert resolve.databases(None, config, fallback=demo) == [f"sqlite:{tmp_path}/app.db"]
-    assert resolve.databases("/given.db", config, fallback=demo) == ["sqlite:/given.db"]
-    assert resolve.databases("sqlite:/a", config, fallback=demo) == ["sqlite:/a"]
+    assert resolve.databases(None, config) == [f"sqlite:{tmp_path}/app.db"]
+    assert resolve.databases("/given.db", config) == ["sqlite:/given.db"]
+    assert resolve.databases("sqlite:/a", config) == ["sqlite:/a"]
