@@ -23,20 +23,40 @@ if TYPE_CHECKING:
     from likewise.server.serving import Catalogue
 
 
-class GenerateRequest(msgspec.Struct):
-    """The body of `POST /api/generate`: what unloads a model; all else is about generating."""
+class _Generating(msgspec.Struct, forbid_unknown_fields=True):
+    """What Ollama's clients send along about generating, which nothing here looks at."""
+
+    stream: Any = None
+    format: Any = None
+    options: Any = None
+    think: Any = None
+    truncate: Any = None
+    shift: Any = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+
+
+class GenerateRequest(_Generating, forbid_unknown_fields=True):
+    """The body of `POST /api/generate`; the first three fields unload a model."""
 
     model: str | None = None
     prompt: str | None = None
     keep_alive: float | str | None = None
+    suffix: Any = None
+    system: Any = None
+    template: Any = None
+    context: Any = None
+    raw: Any = None
+    images: Any = None
 
 
-class ChatRequest(msgspec.Struct):
-    """The body of `POST /api/chat`: what unloads a model; all else is about generating."""
+class ChatRequest(_Generating, forbid_unknown_fields=True):
+    """The body of `POST /api/chat`; the first three fields unload a model."""
 
     model: str | None = None
     messages: list[Any] | None = None
     keep_alive: float | str | None = None
+    tools: Any = None
 
 
 class Message(TypedDict):
