@@ -54,12 +54,12 @@ KEPT = (
         "the message names the setting that allows the host",
     ),
     _kept(
-        (45, 118, 133, 217, 246),
+        (45, 118, 132, 133, 217, 246),
         r"status 200, not 40[04]",
         "no `model`",
         "400 or 404",
-        "the only model that is served",
-        "there is nothing to choose",
+        "the model that can do what is asked",
+        "there is nothing to choose where only one can, and `--default-model` settles the rest",
     ),
     _kept(
         (116,),

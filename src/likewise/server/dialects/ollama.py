@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from likewise.base.errors import InputError, ModelNotFound
 from likewise.server import body, encode, notices
+from likewise.server.choosing import VECTORS
 from likewise.server.dialects import (
     keep_alive,
     ollama_bodies,
@@ -19,7 +20,7 @@ from likewise.server.dialects import (
     ollama_pull,
     ollama_unload,
 )
-from likewise.server.dialects.ollama_names import AskedNames, require_name, served_name, shown_names
+from likewise.server.dialects.ollama_names import AskedNames, chosen_name, require_name, shown_names
 from likewise.server.errors import json_response
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, using
@@ -145,7 +146,7 @@ async def embed(request: Request) -> Response:
     # An empty text alone asks for nothing; in a list it is a text.
     texts = [asked.input] if asked.input and isinstance(asked.input, str) else asked.input or []
     wanted = _Wanted.of(request, asked.model, asked.keep_alive, asked.options)
-    shown = wanted.name if asked.model is None else asked.model
+    shown = asked.model or wanted.name
     if not texts and wanted.only_unloads:
         return json_response({"model": shown, "embeddings": []})
     loading = time.perf_counter_ns()
@@ -220,18 +221,18 @@ class _Wanted:
         """What the fields mean.
 
         Raises:
-            InputError: one isn't what it must be.
+            InputError: one isn't what it must be, or no model is named and several fit.
             ModelNotFound: there is no such model.
         """
-        catalogue: Catalogue = request.app.state.models
         stays_s, limit = keep_alive.seconds(stays), _limit(request, options)
         try:
-            full = served_name(catalogue, name)
+            full = chosen_name(request, name, (VECTORS,))
         except ModelNotFound:
             require_name(name)
             raise
+        catalogue: Catalogue = request.app.state.models
         one = next((each for each in catalogue.models() if each.name == full), None)
-        if name is not None and one is not None:
+        if name and one is not None:
             asked: AskedNames = request.app.state.asked_names
             asked.add(full, name, shown_names(one.name, one.aliases))
         is_out = one is not None and one.state == "unloaded"

@@ -9,7 +9,7 @@ import msgspec
 
 from likewise.server.dialects import ollama_bodies
 from likewise.server.dialects.ollama_facts import Details, Tensor, Told
-from likewise.server.dialects.ollama_names import AskedNames, served_name, shown_names
+from likewise.server.dialects.ollama_names import AskedNames, chosen_name, shown_names
 from likewise.server.errors import json_response
 from likewise.server.routing import Endpoint, Spoken
 from likewise.version import __version__
@@ -209,7 +209,7 @@ async def show(request: Request) -> Response:
     """All about one model."""
     asked = await ollama_bodies.read(request, _SHOW)
     catalogue: Catalogue = request.app.state.models
-    name = served_name(catalogue, asked.model or asked.name or None, is_plain=True)
+    name = chosen_name(request, asked.model or asked.name, is_plain=True)
     return json_response(await asyncio.to_thread(_show, catalogue, name))
 
 

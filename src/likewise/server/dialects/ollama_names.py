@@ -10,9 +10,13 @@ from likewise.base.errors import InputError, ModelNotFound
 from likewise.base.names import nearest
 from likewise.models.short_names import OLLAMA, advice, bare, full_name, tagged
 from likewise.runtime.naming import client_names
+from likewise.server.choosing import choose
 
 if TYPE_CHECKING:
-    from likewise.server.serving import Catalogue
+    from starlette.requests import Request
+
+    from likewise.server.catalogue import Catalogue
+    from likewise.server.choosing import Need
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
 _VALID = re.compile(
@@ -24,27 +28,46 @@ _MOST_ASKED = 8
 _ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
-def served_name(catalogue: Catalogue, asked: str | None, *, is_plain: bool = False) -> str:
+def chosen_name(
+    request: Request, asked: str | None, needs: Sequence[Need] = (), *, is_plain: bool = False
+) -> str:
     """The full name of the served model that a client of Ollama means by `asked`.
 
-    Names are looked up as everywhere else; only the words of the refusal are Ollama's: those of the
-    routes that embed, or with `is_plain` those of the others.
+    Names are looked up, and models chosen where none is named, as everywhere else (`choosing`);
+    only the words of the refusal are Ollama's: those of the routes that embed, or with `is_plain`
+    those of the others.
 
     Raises:
         ModelNotFound: no such model is served; the message lists what is.
-        InputError: None, and several are served.
+        InputError: none is named, and none or several fit.
+    """
+    try:
+        return choose(request, asked, needs)
+    except ModelNotFound:
+        if not asked:
+            raise
+    raise _not_found(request.app.state.models, asked, is_plain=is_plain)
+
+
+def served_name(catalogue: Catalogue, asked: str) -> str:
+    """The full name of the model that is called `asked`, and of no other.
+
+    Raises:
+        ModelNotFound: no such model is served; the message lists what is.
     """
     try:
         return catalogue.resolve(asked)
     except ModelNotFound:
-        if asked is None:
-            raise
+        raise _not_found(catalogue, asked, is_plain=True) from None
+
+
+def _not_found(catalogue: Catalogue, asked: str, *, is_plain: bool) -> ModelNotFound:
     names = [one.name for one in catalogue.models()]
     near = nearest(asked, [*names, *(name.rpartition("/")[2] for name in names)])
     said = f'model "{asked}" not found, try pulling it first'
     if is_plain:
         said = f"model '{asked}' not found"
-    raise ModelNotFound(
+    return ModelNotFound(
         f"{said}{advice(asked) or near}; served: {', '.join(names) or 'none'}", param="model"
     )
 
@@ -88,7 +111,7 @@ def shown_names(name: str, aliases: Sequence[str]) -> list[str]:
 def is_served(catalogue: Catalogue, asked: str) -> bool:
     """Whether `served_name` finds a model."""
     try:
-        served_name(catalogue, asked)
+        catalogue.resolve(asked)
     except ModelNotFound:
         return False
     return True

@@ -140,7 +140,7 @@ async def delete(request: Request) -> Response:
     asked = await ollama_bodies.read(request, _DELETE)
     require_admin(request, "deleting a model")
     catalogue: Catalogue = request.app.state.models
-    name = served_name(catalogue, _named(asked), is_plain=True)
+    name = served_name(catalogue, _named(asked))
     await asyncio.to_thread(_changeable(catalogue).remove, name)
     return Response()
 

@@ -10,7 +10,7 @@ import msgspec
 from likewise.base.clock import wall
 from likewise.base.errors import InputError
 from likewise.server.dialects import keep_alive, ollama_bodies
-from likewise.server.dialects.ollama_names import served_name
+from likewise.server.dialects.ollama_names import chosen_name
 from likewise.server.errors import json_response
 from likewise.server.routing import Spoken
 from likewise.server.serving import using
@@ -117,8 +117,7 @@ async def chat(request: Request) -> Response:
 
 
 def _served(request: Request, asked: str | None) -> str:
-    catalogue: Catalogue = request.app.state.models
-    return served_name(catalogue, asked, is_plain=True)
+    return chosen_name(request, asked, is_plain=True)
 
 
 def _ends(stays: float | str | None) -> bool:

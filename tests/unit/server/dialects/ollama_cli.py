@@ -171,7 +171,7 @@ class CommandLine:
     def version(self) -> str:
         return self._do(Version, "GET", "/api/version").version
 
-    def list(self) -> list[tuple[str, str, int]]:
+    def list_models(self) -> list[tuple[str, str, int]]:
         """NAME, ID and SIZE; the ID is the first twelve digits, whose lack is a panic in Go."""
         self.heartbeat()
         rows = self._do(Listing, "GET", "/api/tags").models

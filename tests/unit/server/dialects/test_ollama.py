@@ -83,6 +83,7 @@ def test_the_name_is_given_back_as_it_was_asked(client: TestClient) -> None:
     for name in (NAME, "lengths:latest", "MINE", "mine:latest"):
         assert embedded(client, model=name, input="a")["model"] == name
     assert embedded(client, input="a")["model"] == NAME
+    assert embedded(client, model="", input="a")["model"] == NAME
 
 
 @pytest.mark.parametrize("body", [{}, {"input": None}, {"input": ""}, {"input": []}])
@@ -271,3 +272,15 @@ def test_every_option_and_known_name_is_documented(repo: Path) -> None:
     page = (repo / "docs" / "ollama.md").read_text(encoding="utf-8")
     for name in (*Options.__struct_fields__, *KNOWN):
         assert f"`{name}`" in page, name
+
+
+def test_without_a_name_the_model_that_gives_vectors_answers() -> None:
+    scorer = FakeEntry("a/scorer", FakeModel(gives=("scores",)), state="loaded")
+    embedder = FakeEntry(NAME, state="loaded")
+    with TestClient(build(FakeListing(scorer, embedder))) as client:
+        assert embedded(client, input="a")["model"] == NAME
+        sent = client.post("/api/embeddings", json={"prompt": "a"})
+        assert sent.status_code == 200
+    several = FakeListing(embedder, FakeEntry("b/other", state="loaded"))
+    with TestClient(build(several)) as client:
+        assert "--default-model" in refused(client, {"input": "a"})

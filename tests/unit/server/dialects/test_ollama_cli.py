@@ -58,12 +58,12 @@ def ollama(catalogue: FakeCatalogue) -> CommandLine:
 def test_hosts_of_clients(host: str) -> None:
     ollama = CommandLine(client_of(served(), host))
     assert ollama.version()
-    assert ollama.list()
+    assert ollama.list_models()
     assert ollama.run("all-minilm", "a")
 
 
 def test_list_while_nothing_is_loaded(ollama: CommandLine) -> None:
-    rows = ollama.list()
+    rows = ollama.list_models()
     assert [name for name, _, _ in rows] == [f"{MINILM}:latest", "all-minilm:latest"]
     assert all(re.fullmatch(r"[0-9a-f]{12}", digest) for _, digest, _ in rows)
 

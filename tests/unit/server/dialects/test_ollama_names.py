@@ -63,7 +63,7 @@ def test_names_that_find_it(asked: str) -> None:
 def test_names_that_find_nothing(asked: str) -> None:
     with pytest.raises(ModelNotFound) as refused:
         served_name(SERVED, asked)
-    assert str(refused.value).startswith(f'model "{asked}" not found, try pulling it first')
+    assert str(refused.value).startswith(f"model '{asked}' not found")
     assert f"served: {MINILM}, " in str(refused.value)
     assert not is_served(SERVED, asked)
 
