@@ -258,3 +258,26 @@ def test_truncated_vectors(tmp_path: Path) -> None:
     mine = truncate(ours(folder, TEXTS), 8)
     cut = theirs(folder, TEXTS, truncate_dim=8, normalize_embeddings=True)
     assert np.abs(mine - cut).max() < 1e-5
+
+
+@pytest.mark.parametrize("width", [8, 32, 40])
+@pytest.mark.parametrize("chain", [["Pooling"], ["Pooling", "Normalize"]], ids=str)
+def test_truncate_dim(tmp_path: Path, engine: str, chain: list[Any], width: int) -> None:
+    folder = write_folder(tmp_path / "model", chain)
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": width})
+    mine, other = ours(folder, TEXTS, engine=engine), theirs(folder, TEXTS)
+    # Not only their direction: cut vectors aren't scaled to length 1 again.
+    assert mine.shape == other.shape and np.abs(mine - other).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"architectures": ["BertForCausalLM"]}, {"architectures": ["BertModel"]}],
+    ids=str,
+)
+def test_a_folder_without_modules(tmp_path: Path, engine: str, config: dict[str, Any]) -> None:
+    folder = write_folder(tmp_path / "model", **config)
+    (folder / "modules.json").unlink()
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"document": "w9 "}})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 7})
+    agree(folder, engine)

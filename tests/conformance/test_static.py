@@ -107,6 +107,25 @@ def test_model2vec_gives_the_same(tmp_path: Path, options: dict[str, Any]) -> No
     ]
 
 
+@pytest.mark.parametrize("name", ["int8", "clusters", "plain"])
+def test_model2vec_without_modules_json_and_model_type(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    theirs = save_model2vec(folder, **OPTIONS[name]).encode(TEXTS)
+    (folder / "modules.json").unlink()
+    assert "model_type" not in json.loads((folder / "config.json").read_text())
+    assert np.abs(embed(folder) - theirs).max() <= 2e-6 * max(1, np.abs(theirs).max())
+    assert "no model_type" in read_card(folder).notes[0]
+
+
+def test_settings_of_other_tokenizers_change_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    theirs = save_model2vec(folder).encode(TEXTS)
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": False, "strip_accents": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "added_tokens.json").write_text(json.dumps({"w1 w2": 69}))
+    assert np.abs(embed(folder) - theirs).max() <= 2e-6
+
+
 def save_static_embedding(folder: Path, *, normalise: bool = False, inner: Any = None) -> Any:
     """A StaticEmbedding of sentence-transformers in `folder`, and that model."""
     from sentence_transformers import SentenceTransformer

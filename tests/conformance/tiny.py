@@ -41,6 +41,8 @@ def write_tokenizer(folder: Path) -> None:
     inner.enable_truncation(4)
     inner.enable_padding(length=4)
     inner.save(str(folder / "tokenizer.json"))
+    # Without it transformers takes the class that is usual for the model, with rules of its own.
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def write_weights(folder: Path, config: dict[str, Any], *, prefix: str = "", seed: int = 0) -> None:

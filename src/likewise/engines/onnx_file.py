@@ -74,7 +74,8 @@ class OnnxFileEngine(OpenVinoEngine):
         else:
             given = outputs(card, _States(), ops.reading(_states(card, read, self._file)))
         inputs = ops.inputs
-        graph = ov.Model(list(given.values()), list(inputs.values()), card.architecture)
+        results = [opset.result(each) for each in given.values()]
+        graph = ov.Model(results, list(inputs.values()), card.architecture)
         return Built(graph, tuple(inputs), tuple(given), ops)
 
 

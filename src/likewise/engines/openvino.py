@@ -15,7 +15,7 @@ from likewise.engines.heads import budget
 from likewise.engines.int8 import GROUP, Int8Ops, quantises_activations
 from likewise.engines.openvino_ops import SHORTEST, OpenVinoOps
 from likewise.engines.openvino_weights import letting_go
-from likewise.engines.quiet import ov
+from likewise.engines.quiet import opset, ov
 from likewise.engines.spread import feed, rounded_length, token_sizes
 from likewise.engines.threads import available_threads
 
@@ -152,7 +152,9 @@ def build(card: ModelCard, make: Callable[..., OpenVinoOps] = OpenVinoOps) -> Bu
 
     traced = trace(card, ops)
     inputs = made[0].inputs
-    graph = ov.Model(list(traced.outputs.values()), list(inputs.values()), card.architecture)
+    # One output of a node with several, as a cut has, is no node by itself.
+    results = [opset.result(each) for each in traced.outputs.values()]
+    graph = ov.Model(results, list(inputs.values()), card.architecture)
     return Built(graph, tuple(inputs), tuple(traced.outputs), made[0])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from likewise.base.errors import EngineError, ModelCorrupt, ModelUnsupported
 from likewise.base.precision import profile
+from likewise.models.parts import Normalise
 from likewise.models.static import NOTHING, STATIC
 from likewise.models.weights import open_weights
 
@@ -59,7 +60,8 @@ class StaticEngine:
                 param="precision",
             )
         self.why = "adding up needs no less"
-        self._normalised = card.normalised
+        self._normalised = any(isinstance(step, Normalise) for step in card.steps)
+        self._width = card.dimensions
         self._table: _Table | None = _Table(card)
 
     def stream(self) -> Forward:
@@ -70,7 +72,7 @@ class StaticEngine:
         room = np.empty((_AT_ONCE, table.width), np.float32)
 
         def means(batch: PackedBatch) -> Vectors:
-            out = np.empty((batch.texts, table.width), np.float32)
+            out: Vectors = np.empty((batch.texts, table.width), np.float32)
             starts = batch.cumulative.tolist()
             for row, (start, end) in enumerate(zip(starts, starts[1:], strict=False)):
                 table.add_up(batch.ids[start:end], room, out[row])
@@ -87,7 +89,8 @@ class StaticEngine:
                     outputs["raw"] = raw
                 if batch.is_wanted("vectors"):
                     rows = raw.copy() if wants_raw else raw
-                    outputs["vectors"] = _scaled(rows) if self._normalised else rows
+                    rows = _scaled(rows) if self._normalised else rows
+                    outputs["vectors"] = np.ascontiguousarray(rows[:, : self._width])
             if batch.is_wanted("states"):
                 outputs["states"] = table.rows(batch.ids)
             return outputs

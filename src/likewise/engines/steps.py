@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast, get_args
 
-from likewise.models.parts import Dense, LayerNorm, Pooling, Step
+from likewise.models.parts import Dense, LayerNorm, Pooling, Step, Truncate
 from likewise.models.weights import Weights, open_weights
 from likewise.nets.ops import Activation, Ops, PoolingMode, Tensor
 
@@ -22,6 +22,8 @@ def follow(steps: Sequence[Step], ops: Ops[Tensor], x: Tensor) -> Tensor:
             x = _dense(step, ops, x)
         elif isinstance(step, LayerNorm):
             x = ops.layer_norm(x, f"{step.folder.name}/norm", epsilon=step.epsilon)
+        elif isinstance(step, Truncate):
+            x = ops.split(x, [step.width, step.inputs - step.width])[0]
         else:
             x = ops.normalise(x)
     return x

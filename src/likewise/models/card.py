@@ -7,17 +7,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound, ModelUnsupported
+from likewise.base.errors import (
+    InputError,
+    ModelCorrupt,
+    ModelNotFound,
+    ModelUnsupported,
+    SettingsError,
+)
 from likewise.models import parts
 from likewise.models.heads import Head, MultiVector, read_heads
 from likewise.models.lora import Adapter, read_adapter
+from likewise.models.overrides import Overrides
 from likewise.models.parts import Dense, Normalise, Pooling, Step, read_json
+from likewise.models.pooled import SETTINGS, Pooled, cut_to, read_pooled, truncate_dim
 from likewise.models.reading import read_reading
 from likewise.models.remote import computed_as
 from likewise.models.static import STATIC, StaticParts, read_static
 from likewise.models.vocabulary import tokenizer_folder
 
 _MATRYOSHKA = ("matryoshka_dimensions", "matryoshka_dims", "truncate_dim")
+_UNLIKE_COSINE = ("dot", "euclidean", "manhattan")
+NOTHING_SAID = Overrides()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,10 @@ class ModelCard:
     adapter: Adapter | None = None
     """Changes to the weights; then `base` has the weights and config.json, `transformer` the rest.
     """
+    overrides: Overrides = Overrides()
+    """What the operator says instead of the folder; the other fields have it already."""
+    similarity: str | None = None
+    """How vectors are to be compared, if that was said."""
 
     @property
     def base(self) -> Path:
@@ -113,19 +127,26 @@ class ModelCard:
 
 
 def read_card(
-    folder: Path, *, name: str | None = None, find: Callable[[str], Path] | None = None
+    folder: Path,
+    *,
+    name: str | None = None,
+    find: Callable[[str], Path] | None = None,
+    overrides: Overrides = NOTHING_SAID,
 ) -> ModelCard:
     """The card of the model in `folder`; `find` gives the folder of the model an adapter is for.
 
+    What `overrides` say counts instead of what the folder says.
+
     Raises:
         ModelNotFound: there is no model there.
-        ModelUnsupported: it asks for a part that isn't computed here, or for remote code.
+        ModelUnsupported: it asks for a part that isn't computed here, or for remote code; or an
+            override is about something that it doesn't have.
         ModelCorrupt: a file is damaged, or two contradict each other.
     """
     if not folder.is_dir():
         raise ModelNotFound(f"{folder} isn't a folder")
     if (table := read_static(folder)) is not None:
-        return _static_card(folder, name, table)
+        return _static_card(folder, name, table, overrides)
     listed = parts.read_modules(folder)
     transformer = folder / listed[0].path
     adapter = read_adapter(transformer, find)
@@ -133,56 +154,158 @@ def read_card(
     config = _read_config(base)
     known = computed_as(base, config)
     architecture = known or str(config["model_type"])
-    settings = read_json(folder / "config_sentence_transformers.json", missing={})
+    settings = read_json(folder / SETTINGS, missing={})
     given = read_heads(folder, transformer, config, listed, settings)
-    notes = list(given.notes)
-    steps: tuple[Step, ...] = ()
-    dimensions = 0
+    pooled = Pooled((), 0)
+    is_bare = given.has_vectors and not (folder / "modules.json").is_file()
     if given.has_vectors:
-        if not (folder / "modules.json").is_file():
-            notes.append("no modules.json: mean pooling, as sentence-transformers does")
-        steps, dimensions = parts.read_steps(folder, listed[1:], _width(config, transformer))
-    reading = read_reading(transformer, config, architecture, pooled=given.has_vectors)
-    matryoshka, any_width = _matryoshka(settings, config, dimensions)
+        pooled = read_pooled(folder, transformer, config, listed, overrides)
+    reading = read_reading(
+        transformer,
+        config,
+        architecture,
+        pooled=given.has_vectors,
+        is_bare=is_bare,
+        limit=overrides.max_length,
+    )
+    said = _said(folder, pooled, settings, config, overrides, is_bare=is_bare)
     return ModelCard(
         folder=folder,
         name=name or folder.name,
         transformer=transformer,
         architecture=architecture,
         config=config,
-        steps=steps,
-        dimensions=dimensions,
+        steps=said.pooled.steps,
+        dimensions=said.pooled.dimensions,
         max_tokens=reading.max_tokens,
         lower_case=reading.lower_case,
-        prompts=_prompts(settings, folder),
-        default_prompt_name=settings.get("default_prompt_name"),
-        matryoshka=matryoshka,
-        any_width=any_width,
-        notes=(*notes, *reading.notes),
+        prompts=said.prompts,
+        default_prompt_name=said.default_prompt_name,
+        matryoshka=said.matryoshka,
+        any_width=said.any_width,
+        notes=(*given.notes, *said.pooled.notes, *said.notes, *reading.notes),
         heads=given.heads,
         brings_code=known is not None,
         adapter=adapter,
+        overrides=overrides,
+        similarity=said.similarity,
     )
 
 
-def _static_card(folder: Path, name: str | None, table: StaticParts) -> ModelCard:
-    settings = read_json(folder / "config_sentence_transformers.json", missing={})
-    matryoshka, any_width = _matryoshka(settings, {}, table.dimensions)
+def _static_card(
+    folder: Path, name: str | None, table: StaticParts, overrides: Overrides
+) -> ModelCard:
+    if overrides.pooling is not None:
+        raise ModelUnsupported(
+            f"{folder} is a table of token vectors, which are always averaged; it has no pooling "
+            "to be set",
+            param="pooling",
+        )
+    settings = read_json(folder / SETTINGS, missing={})
+    config, max_tokens = dict(table.config), table.max_tokens
+    if overrides.max_length is not None:
+        config["max_length"] = max_tokens = overrides.max_length
+    pooled = Pooled(table.steps, table.dimensions, table.notes)
+    said = _said(folder, pooled, settings, {}, overrides)
     return ModelCard(
         folder=folder,
         name=name or folder.name,
         transformer=table.table,
         architecture=STATIC,
-        config=table.config,
-        steps=table.steps,
-        dimensions=table.dimensions,
-        max_tokens=table.max_tokens,
+        config=config,
+        steps=said.pooled.steps,
+        dimensions=said.pooled.dimensions,
+        max_tokens=max_tokens,
         lower_case=False,
-        prompts=_prompts(settings, folder),
-        default_prompt_name=settings.get("default_prompt_name"),
-        matryoshka=matryoshka,
-        any_width=any_width,
+        prompts=said.prompts,
+        default_prompt_name=said.default_prompt_name,
+        matryoshka=said.matryoshka,
+        any_width=said.any_width,
+        notes=(*said.pooled.notes, *said.notes),
+        overrides=overrides,
+        similarity=said.similarity,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What config_sentence_transformers.json and the operator say."""
+
+    pooled: Pooled
+    prompts: Mapping[str, str]
+    default_prompt_name: str | None
+    matryoshka: tuple[int, ...]
+    any_width: bool
+    similarity: str | None
+    notes: tuple[str, ...]
+
+
+def _said(
+    folder: Path,
+    pooled: Pooled,
+    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
+    overrides: Overrides,
+    *,
+    is_bare: bool = False,
+) -> _Said:
+    notes: list[str] = []
+    if is_bare and settings:
+        # sentence-transformers reads this file only beside modules.json.
+        notes.append(f"no modules.json: {SETTINGS} isn't read, as in sentence-transformers")
+        settings = {}
+    if pooled.steps:
+        pooled = cut_to(pooled, truncate_dim(settings, folder, overrides))
+    prompts = {**_prompts(settings, folder), **overrides.prompts}
+    matryoshka, any_width = _matryoshka(settings, config, pooled.dimensions)
+    if overrides.matryoshka == "any":
+        matryoshka, any_width = (), True
+    elif overrides.matryoshka is not None:
+        matryoshka, any_width = _widths(overrides.matryoshka, pooled.dimensions), False
+    similarity = overrides.similarity or settings.get("similarity_fn_name")
+    if similarity in _UNLIKE_COSINE and pooled.steps:
+        notes.append(f"similarity {similarity}: searches here compare by cosine all the same")
+    return _Said(
+        pooled,
+        prompts,
+        _default_prompt(settings, prompts, folder, overrides),
+        matryoshka,
+        any_width,
+        similarity if isinstance(similarity, str) else None,
+        tuple(notes),
+    )
+
+
+def _default_prompt(
+    settings: Mapping[str, Any], prompts: Mapping[str, str], folder: Path, overrides: Overrides
+) -> str | None:
+    known = (*prompts, "query", "document")
+    if overrides.default_prompt_name is not None:
+        name = overrides.default_prompt_name or None
+        if name is not None and name not in known:
+            raise SettingsError(
+                f"default_prompt_name {name!r} isn't among the prompts of {folder}: "
+                f"{', '.join(sorted(known))}",
+                param="default_prompt_name",
+            )
+        return name
+    default = settings.get("default_prompt_name")
+    if default is not None and default not in known:
+        raise ModelCorrupt(
+            f"{folder / SETTINGS}: default_prompt_name {default!r} isn't among the prompts "
+            f"{sorted(prompts)}"
+        )
+    return default
+
+
+def _widths(given: tuple[int, ...], dimensions: int) -> tuple[int, ...]:
+    over = [width for width in given if width > dimensions]
+    if over:
+        raise SettingsError(
+            f"matryoshka width {over[0]} is more than the {dimensions} that the vectors have",
+            param="matryoshka",
+        )
+    return tuple(sorted({width for width in given if width < dimensions}))
 
 
 def _read_config(transformer: Path) -> dict[str, Any]:
@@ -207,24 +330,11 @@ def _read_config(transformer: Path) -> dict[str, Any]:
     return config
 
 
-def _width(config: Mapping[str, Any], transformer: Path) -> int:
-    for key in ("hidden_size", "dim", "d_model", "n_embd"):
-        if isinstance(config.get(key), int):
-            return int(config[key])
-    raise ModelCorrupt(f"{transformer / 'config.json'} doesn't say its hidden_size")
-
-
 def _prompts(settings: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    where = folder / "config_sentence_transformers.json"
     prompts = settings.get("prompts") or {}
     texts = (str, type(None))
     if not isinstance(prompts, dict) or not all(isinstance(v, texts) for v in prompts.values()):
-        raise ModelCorrupt(f"{where}: `prompts` isn't a table of texts")
-    default = settings.get("default_prompt_name")
-    if default is not None and default not in (*prompts, "query", "document"):
-        raise ModelCorrupt(
-            f"{where}: default_prompt_name {default!r} isn't among the prompts {sorted(prompts)}"
-        )
+        raise ModelCorrupt(f"{folder / SETTINGS}: `prompts` isn't a table of texts")
     return {name: text or "" for name, text in prompts.items()}
 
 

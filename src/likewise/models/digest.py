@@ -17,7 +17,9 @@ from likewise.models.graphs import graph_file, graph_files
 from likewise.models.heads import Lexical
 from likewise.models.multivector import MultiVector
 from likewise.models.parts import Dense, LayerNorm, read_json
-from likewise.models.vocabulary import describe, normalised_differently
+from likewise.models.static import STATIC
+from likewise.models.tokenizer_files import assemble
+from likewise.models.vocabulary import describe
 from likewise.models.weights import has_weights, weight_files
 
 _log = logger("models")
@@ -99,13 +101,13 @@ def _described_heads(card: ModelCard, remembered: _Remembered) -> list[Any]:
 def _tokenizer(card: ModelCard) -> dict[str, Any]:
     if not (card.tokenizer / "tokenizer.json").is_file():
         return describe(card.tokenizer, card.architecture)
-    tokenizer = read_json(card.tokenizer / "tokenizer.json")
+    if card.architecture == STATIC:
+        tokenizer = read_json(card.tokenizer / "tokenizer.json")
+    else:
+        tokenizer = assemble(card.tokenizer, card.architecture).facts()
     # These two say how a caller pads and cuts; Likewise does neither by them.
     for key in ("truncation", "padding"):
         tokenizer.pop(key, None)
-    different = normalised_differently(card.tokenizer)
-    if different is not None:
-        tokenizer["normalizer"] = {"type": "BertNormalizer", **different}
     settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
     if settings.get("truncation_side") == "left":
         tokenizer["truncation_side"] = "left"

@@ -26,6 +26,8 @@ _CLASSIC_MODES: Mapping[str, str] = {
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
 }
+POOLINGS = tuple(_CLASSIC_MODES.values())
+"""Modes of pooling, in the order in which the results of several lie side by side."""
 # Names of torch's classes; sentence-transformers writes the class and makes it with no arguments,
 # so that each has the parameters torch gives it by itself. Those with weights aren't here.
 _TORCH_ACTIVATIONS: Mapping[str, str] = {
@@ -120,7 +122,15 @@ class Normalise:
     """Rows scaled to length 1."""
 
 
-Step = Pooling | Dense | LayerNorm | Normalise
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Rows cut to their first `width` numbers, and left at the length that they then have."""
+
+    inputs: int
+    width: int
+
+
+Step = Pooling | Dense | LayerNorm | Normalise | Truncate
 
 
 def unscaled(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
@@ -190,16 +200,20 @@ def read_modules(folder: Path) -> list[Module]:
     return modules
 
 
-def read_steps(folder: Path, modules: Sequence[Module], width: int) -> tuple[tuple[Step, ...], int]:
-    """What follows the transformer of `width`, and the width of the vectors that come out.
+def read_steps(
+    folder: Path, modules: Sequence[Module], width: int, pooling: tuple[str, ...] | None = None
+) -> tuple[tuple[Step, ...], int]:
+    """What `modules` do after the transformer of `width`, and the width of the vectors then.
+
+    The modes `pooling`, where given, count instead of those of the Pooling among them.
 
     Raises:
         ModelUnsupported: a part, or the order of parts, isn't known here.
         ModelCorrupt: a part's width isn't that of the part before it.
     """
-    if not modules:
-        return (Pooling(("mean",)),), width
     steps: list[Step] = []
+    if pooling is not None and not any(module.kind == "Pooling" for module in modules):
+        steps, width = [Pooling(pooling)], width * len(pooling)
     for module in modules:
         if (module.kind == "Pooling") != (not steps) or module.kind not in _STEPS:
             raise ModelUnsupported(
@@ -209,7 +223,7 @@ def read_steps(folder: Path, modules: Sequence[Module], width: int) -> tuple[tup
         path = folder / module.path
         step: Step
         if module.kind == "Pooling":
-            step, width = _pooling(path / "config.json", width)
+            step, width = _pooling(path / "config.json", width, pooling)
         elif module.kind == "Dense":
             step, width = _dense(path, width)
         elif module.kind == "LayerNorm":
@@ -248,21 +262,23 @@ def _module(entry: Mapping[str, Any], path: Path) -> Module:
     return Module(name, where)
 
 
-def _pooling(path: Path, width: int) -> tuple[Pooling, int]:
+def _pooling(path: Path, width: int, instead: tuple[str, ...] | None) -> tuple[Pooling, int]:
     config = read_json(path)
-    if "pooling_mode" in config:
+    if instead is not None:
+        modes = list(instead)
+    elif "pooling_mode" in config:
         given = config["pooling_mode"]
         modes = list(given) if isinstance(given, list) else [given]
     elif _CLASSIC_MODES.keys() & config.keys():
-        modes = [mode for flag, mode in _CLASSIC_MODES.items() if config.get(flag)]
+        # With every flag off sentence-transformers takes the mean.
+        modes = [mode for flag, mode in _CLASSIC_MODES.items() if config.get(flag)] or ["mean"]
     else:
         modes = ["mean"]
-    known = tuple(_CLASSIC_MODES.values())
-    unknown = [mode for mode in modes if mode not in known]
+    unknown = [mode for mode in modes if mode not in POOLINGS]
     if unknown or not modes:
         raise ModelUnsupported(
             f"{path}: pooling {unknown or 'of no kind'} isn't computed here; "
-            f"known: {', '.join(known)}"
+            f"known: {', '.join(POOLINGS)}"
         )
     written = config.get("embedding_dimension", config.get("word_embedding_dimension", width))
     if written != width:

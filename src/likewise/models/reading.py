@@ -76,21 +76,31 @@ class Reading:
 
 
 def read_reading(
-    transformer: Path, config: Mapping[str, Any], architecture: str, *, pooled: bool = True
+    transformer: Path,
+    config: Mapping[str, Any],
+    architecture: str,
+    *,
+    pooled: bool = True,
+    is_bare: bool = False,
+    limit: int | None = None,
 ) -> Reading:
     """How the model in `transformer` wants texts read; `pooled` models give vectors of texts.
+
+    A folder that `is_bare`, without modules.json, has no settings of sentence-transformers': it
+    doesn't read them there. An operator's `limit` of tokens goes before the folder's.
 
     Raises:
         ModelUnsupported: it asks for something that isn't done here; it is named.
         ModelCorrupt: it doesn't say how many tokens it reads.
     """
-    path = next((transformer / f for f in _FILES if (transformer / f).is_file()), None)
+    files = () if is_bare else _FILES
+    path = next((transformer / f for f in files if (transformer / f).is_file()), None)
     written = {} if path is None else read_json(path)
     if path is not None:
         _require_known(written, path, pooled)
     tokenizer = read_json(transformer / "tokenizer_config.json", missing={})
     # As in sentence-transformers: the first of these that says something; else the least of all.
-    wanted = next((n for n in _limits(written) if n is not None), None)
+    wanted = next((n for n in (limit, *_limits(written)) if n is not None), None)
     if wanted is None:
         limits = (tokenizer.get("model_max_length"), config.get("max_position_embeddings"))
         known = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < _NO_LIMIT]

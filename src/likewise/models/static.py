@@ -39,6 +39,7 @@ class StaticParts:
     steps: tuple[Step, ...]
     dimensions: int
     max_tokens: int
+    notes: tuple[str, ...] = ()
 
 
 def read_static(folder: Path) -> StaticParts | None:
@@ -53,12 +54,17 @@ def read_static(folder: Path) -> StaticParts | None:
     """
     modules = read_list(folder / "modules.json")
     config = read_json(folder / "config.json", missing={})
+    notes: tuple[str, ...] = ()
     if modules:
         if _kind(modules[0]) != _MODULE:
             return None
         where = folder / _path(modules[0], folder)
     elif config.get("model_type") == "model2vec":
         where = folder
+    elif config.get("model_type") is None and _has_table(folder):
+        # What model2vec itself writes: it tells its folders by their files, not by a model_type.
+        where = folder
+        notes = ("config.json has no model_type; the table of embeddings is model2vec's",)
     else:
         return None
     weights = open_weights(where)
@@ -83,7 +89,15 @@ def read_static(folder: Path) -> StaticParts | None:
         "max_length": longest,
         "ids": (mapping or shape)[0],
     }
-    return StaticParts(where, facts, steps, shape[1], longest or NO_LIMIT)
+    return StaticParts(where, facts, steps, shape[1], longest or NO_LIMIT, notes)
+
+
+def _has_table(folder: Path) -> bool:
+    """Whether the files are model2vec's: a table `embeddings` and a tokenizer."""
+    if not (folder / "model.safetensors").is_file() or not (folder / "tokenizer.json").is_file():
+        return False
+    shape = open_weights(folder).shape("embeddings")
+    return shape is not None and len(shape) == 2
 
 
 def _kind(module: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import tokenizers
 
 from likewise.base.errors import ModelCorrupt
 from likewise.models.long_texts import PIECE
+from likewise.models.parts import read_json
 from likewise.models.plain import plain_texts, unreadable
 from likewise.models.static import NO_LIMIT, NOTHING, STATIC
 from likewise.models.tokenize import Cut, Encoded, Tokenizer
@@ -40,7 +41,7 @@ class StaticTokenizer(Tokenizer):
 
     def __init__(self, card: ModelCard) -> None:
         super().__init__(card)
-        cutting = json.loads((card.transformer / "tokenizer.json").read_bytes())["truncation"] or {}
+        cutting = read_json(card.transformer / "tokenizer.json").get("truncation") or {}
         self._unknown: int | None = None
         self._most_characters: int | None = None
         self._cuts_front = cutting.get("direction") == "Left"

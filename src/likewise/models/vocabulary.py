@@ -16,6 +16,8 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processo
 
 from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models.parts import read_json
+from likewise.models.static import STATIC
+from likewise.models.tokenizer_files import assemble, opened
 
 # Classes of transformers whose tokenizer is BERT's, and RoBERTa's, with nothing of their own.
 _WORD_PIECE = ("Bert", "DistilBert", "Electra", "MobileBert")
@@ -54,6 +56,8 @@ def tokenizer_folder(transformer: Path, base: Path) -> Path:
 def open_tokenizer(transformer: Path, architecture: str) -> tokenizers.Tokenizer:
     """The tokenizer of the folder `transformer`, whose config.json says `architecture`.
 
+    Files beside tokenizer.json count as they do in transformers.
+
     Raises:
         ModelNotFound: there are no files of a tokenizer.
         ModelUnsupported: there are, but what they mean isn't certain; the remedy is given.
@@ -61,40 +65,14 @@ def open_tokenizer(transformer: Path, architecture: str) -> tokenizers.Tokenizer
     """
     path = transformer / "tokenizer.json"
     if path.is_file():
-        try:
-            inner = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as broken:  # the library raises bare Exception
-            raise ModelCorrupt(f"{path} isn't a tokenizer: {broken}") from broken
-        different = normalised_differently(transformer)
-        if different is not None:
-            inner.normalizer = normalizers.BertNormalizer(**different)
-        return inner
+        if architecture == STATIC:
+            # Tables of token vectors are read with this file alone, by both libraries.
+            return opened(path)
+        return assemble(transformer, architecture).open(path)
     described = describe(transformer, architecture)
     if described["kind"] == "wordpiece":
         return _word_piece(described)
     return _byte_level(described)
-
-
-def normalised_differently(transformer: Path) -> dict[str, Any] | None:
-    """BERT's normalising, where tokenizer_config.json says other than tokenizer.json does.
-
-    transformers goes by the former (and by its own defaults) for these classes, whatever the
-    latter holds; of special tokens, `add_bos_token` and the like, the latter decides.
-    """
-    settings = read_json(transformer / "tokenizer_config.json", missing={})
-    kind = str(settings.get("tokenizer_class")).removesuffix("Fast").removesuffix("Tokenizer")
-    if kind not in _WORD_PIECE:
-        return None
-    written = read_json(transformer / "tokenizer.json", missing={}).get("normalizer") or {}
-    if written.get("type") != "BertNormalizer":
-        return None
-    wanted = {
-        "clean_text": written.get("clean_text", True),
-        "handle_chinese_chars": settings.get("tokenize_chinese_chars", True),
-        "strip_accents": settings.get("strip_accents"),
-        "lowercase": settings.get("do_lower_case", True),
-    }
-    return wanted if any(written.get(key) != value for key, value in wanted.items()) else None
 
 
 def describe(transformer: Path, architecture: str) -> dict[str, Any]:

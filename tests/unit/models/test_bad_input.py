@@ -149,7 +149,7 @@ CASES: dict[str, tuple[Spoil, type[LikewiseError], str]] = {
     "a shard missing": (shards, ModelCorrupt, r"index\.json lists model-00001-of-00002.*missing"),
     "config cut": (cut("config.json"), ModelCorrupt, r"config\.json can't be read as JSON"),
     "modules cut": (cut("modules.json"), ModelCorrupt, r"modules\.json can't be read as JSON"),
-    "tokenizer cut": (cut("tokenizer.json"), ModelCorrupt, r"tokenizer\.json isn't a tokenizer"),
+    "tokenizer cut": (cut("tokenizer.json"), ModelCorrupt, r"tokenizer\.json can't be read"),
     "weights cut": (cut(W), ModelCorrupt, r"model\.safetensors is cut short"),
     "dense weights cut": (cut(D), ModelCorrupt, r"2_Dense/model\.safetensors is cut short"),
     # Pickles.

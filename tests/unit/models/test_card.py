@@ -11,6 +11,7 @@ import pytest
 
 from likewise.base.errors import InputError, ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models.card import ModelCard, read_card
+from likewise.models.overrides import Overrides
 from likewise.models.parts import Dense, Normalise, Pooling
 from tests.conformance.tiny import SMALL, write_bert, write_json
 
@@ -73,6 +74,57 @@ def test_no_modules_means_mean_pooling_and_a_note(folder: Path) -> None:
     card = read_card(folder)
     assert card.steps == (Pooling(("mean",)),) and not card.normalised
     assert "no modules.json: mean pooling" in card.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "mode"),
+    [
+        ({"architectures": ["Qwen3ForCausalLM"]}, "lasttoken"),
+        ({"architectures": ["BertForCausalLM", "Other"]}, "lasttoken"),
+        ({"architectures": ["Other", "Qwen3ForCausalLM"]}, "mean"),
+        ({"architectures": ["Qwen3ForCausalLM"], "is_causal": False}, "mean"),
+        ({"architectures": ["BertModel"]}, "mean"),
+        ({"architectures": None}, "mean"),
+    ],
+    ids=str,
+)
+def test_what_is_usual_without_modules(folder: Path, config: dict[str, Any], mode: str) -> None:
+    (folder / "modules.json").unlink()
+    write_json(folder / "config.json", {**SMALL, **config})
+    card = read_card(folder)
+    assert card.pooling.modes == (mode,)
+    assert f"no modules.json: {mode} pooling, as sentence-transformers does" in card.notes[0]
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.jinja"])
+def test_a_chat_template_without_modules_is_refused(folder: Path, file: str) -> None:
+    (folder / "modules.json").unlink()
+    write_json(folder / file, {"chat_template": "{{ messages }}"})
+    with pytest.raises(ModelUnsupported, match=f"{file} has a chat template.*--pooling"):
+        read_card(folder)
+    card = read_card(folder, overrides=Overrides(pooling=("cls",)))
+    assert card.pooling.modes == ("cls",) and not card.notes
+
+
+def test_settings_beside_no_modules_are_not_read_and_named(folder: Path) -> None:
+    (folder / "modules.json").unlink()
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": {"document": "d: "}, "default_prompt_name": "document", "truncate_dim": 8},
+    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 9})
+    card = read_card(folder)
+    assert (card.prompt("document"), card.dimensions, card.max_tokens) == ("", 32, 64)
+    assert any("config_sentence_transformers.json isn't read" in note for note in card.notes)
+
+
+def test_truncate_dim_is_the_width(folder: Path) -> None:
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 16})
+    card = read_card(folder)
+    assert card.dimensions == 16 and "cut from 32 numbers to 16" in card.notes[0]
+    assert read_card(folder, overrides=Overrides(truncate_dim=8)).dimensions == 8
+    write_json(folder / "config_sentence_transformers.json", {"truncate_dim": 32})
+    assert read_card(folder).dimensions == 32
 
 
 def test_the_limit_is_capped_to_the_positions_and_said(folder: Path) -> None:
@@ -169,7 +221,7 @@ def test_prompts_by_name(folder: Path) -> None:
     [
         ("config.json", "matryoshka_dims", [8, 4], (4, 8), False),
         ("config_sentence_transformers.json", "matryoshka_dimensions", [8, 64], (8,), False),
-        ("config_sentence_transformers.json", "truncate_dim", 16, (16,), False),
+        ("config.json", "truncate_dim", 16, (16,), False),
         ("config.json", "is_matryoshka", True, (), True),
         ("config.json", "is_matryoshka", "yes", (), False),
     ],
@@ -246,7 +298,17 @@ REFUSED = {
         ModelUnsupported,
         "'median'.*known: cls, max, mean, mean_sqrt_len_tokens, weightedmean, lasttoken",
     ),
-    "no pooling": (change(POOLING, {"pooling_mode_cls_token": False}), ModelUnsupported, "no kind"),
+    "no pooling": (change(POOLING, {"pooling_mode": []}), ModelUnsupported, "no kind"),
+    "no module that pools": (
+        lambda folder: modules(folder, KINDS[0]),
+        ModelUnsupported,
+        "lists no Pooling.*--pooling",
+    ),
+    "no width": (
+        change("config_sentence_transformers.json", {"truncate_dim": 0}),
+        ModelCorrupt,
+        "truncate_dim must be a positive whole number, not 0",
+    ),
     "pooling width": (
         change(POOLING, {"pooling_mode": "mean", "embedding_dimension": 31}),
         ModelCorrupt,

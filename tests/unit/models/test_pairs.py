@@ -43,7 +43,11 @@ def test_pairs_of_every_length_are_cut_as_by_the_library(
 ) -> None:
     folder = write_cross_encoder(tmp_path)
     library(post).save(str(folder / "tokenizer.json"))
-    settings = {"truncation_side": side, "model_input_names": ["input_ids", "token_type_ids"]}
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "truncation_side": side,
+        "model_input_names": ["input_ids", "token_type_ids"],
+    }
     write_json(folder / "tokenizer_config.json", settings)
     for limit in (8, 9, 13):
         write_json(folder / "sentence_bert_config.json", {"max_seq_length": limit})

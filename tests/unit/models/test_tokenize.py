@@ -127,7 +127,7 @@ def test_lower_case_when_asked(tmp_path: Path) -> None:
 def test_files_that_are_not_there_or_damaged(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "model")
     (folder / "tokenizer.json").write_text('{"version": "1.0"')
-    with pytest.raises(ModelCorrupt, match="isn't a tokenizer"):
+    with pytest.raises(ModelCorrupt, match="(isn.t a tokenizer|be read as JSON)"):
         Tokenizer(read_card(folder))
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ModelNotFound, match=r"no tokenizer\.json"):
