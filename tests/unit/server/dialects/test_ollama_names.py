@@ -83,12 +83,6 @@ def test_a_served_name_goes_before_the_library() -> None:
     assert served_name(listing, "all-minilm:latest") == "mine/x"
 
 
-def test_no_name_is_the_only_one() -> None:
-    assert served_name(FakeListing(FakeEntry(MINILM)), None) == MINILM
-    with pytest.raises(InputError, match="'model' is missing"):
-        served_name(SERVED, None)
-
-
 def test_the_nearest_name_is_said() -> None:
     with pytest.raises(ModelNotFound, match=r"\(did you mean 'all-MiniLM-L6-v2'\?\)"):
         served_name(SERVED, "all-MiniLM-L6-v3")
