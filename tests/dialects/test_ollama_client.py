@@ -21,6 +21,7 @@ from likewise.runtime.service import Service
 from likewise.server.app import LOOPBACK_HOSTS, build
 from likewise.server.listen import address_of, listen
 from likewise.server.run import server
+from tests.unit.server.dialects.ollama_cli import CommandLine
 from tests.unit.server.fake_catalogue import FakeCatalogue
 
 if TYPE_CHECKING:
@@ -255,6 +256,30 @@ def test_the_asynchronous_client(address: str, model: Service) -> None:
                 await client.show("llama3")
 
     asyncio.run(talk())
+
+
+def test_the_command_line(address: str, model: Service) -> None:
+    """What `list`, `show`, `run`, `ps`, `pull` and `stop` send; see `ollama_cli`."""
+    with httpx.Client(base_url=address) as client:
+        ollama = CommandLine(client)
+        assert [name for name, _, size in ollama.list_models() if size > 80_000_000] == [
+            f"{NAME}:latest", "all-minilm:latest",
+        ]  # fmt: skip
+        shown = ollama.show("all-minilm", verbose=True)
+        assert (shown.details.family, shown.capabilities) == ("bert", ["embedding"])
+        assert {"F32"} <= {one.type for one in shown.tensors}
+        vector = ollama.run("all-minilm", "a cat")
+        np.testing.assert_allclose(array([vector]), model.embed(["a cat"]), atol=1e-6)
+        assert "all-minilm:latest" in [name for name, _ in ollama.ps()]
+        assert ollama.pull("all-minilm")[-1].status == "success"
+        assert ollama.stop("all-minilm").done_reason == "unload"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0:{port}", ":{port}"])
+def test_hosts_that_were_meant_for_a_server(address: str, host: str) -> None:
+    """OLLAMA_HOST of the server, in the environment of a client."""
+    with ollama.Client(host=host.format(port=address.rpartition(":")[2])) as client:
+        assert len(client.embed(model="all-minilm", input="a").embeddings[0]) == 384
 
 
 def test_what_langchain_sends(address: str) -> None:

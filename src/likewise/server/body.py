@@ -162,4 +162,6 @@ def explained(message: str, fields: tuple[str, ...]) -> ShapeError:
 
 def _too_large(limit: int) -> HTTPException:
     shown = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit} bytes"
-    return HTTPException(413, f"the body is larger than {shown}; send fewer inputs at a time")
+    return HTTPException(
+        413, f"the body is larger than {shown} (max_body_mib); send fewer inputs at a time"
+    )

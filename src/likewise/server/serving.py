@@ -142,7 +142,9 @@ async def computed(
     """
     most: int | None = getattr(request.app.state, "max_inputs", None)
     if most is not None and len(inputs) > most:
-        raise InputError(f"{len(inputs)} inputs in one request; the most is {most}")
+        raise InputError(
+            f"{len(inputs)} inputs in one request; the most is {most} (max_batch_inputs)"
+        )
     options.setdefault("lane", lane_of(request, len(inputs)))
     options.setdefault("deadline", deadline_of(request))
     notes = noted(request)

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.testclient import TestClient
 
 T = TypeVar("T")
 ZERO = datetime.fromisoformat("0001-01-01T00:00:00+00:00")
@@ -141,7 +140,8 @@ def time_of(text: str) -> datetime:
 class CommandLine:
     """The commands, each with what it sends in that order."""
 
-    def __init__(self, client: TestClient) -> None:
+    def __init__(self, client: Any) -> None:
+        """`client` has httpx's methods: of an application, or of a server that runs."""
         self._client = client
 
     def _send(self, method: str, path: str, body: object = None) -> Any:
