@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 
     Why = Literal["missing", "unknown", "expired"]
 
-PUBLIC = frozenset({("GET", "/health"), ("GET", "/ready"), ("GET", "/ping"), ("HEAD", "/")})
+PUBLIC = frozenset(
+    {
+        ("GET", "/health"), ("GET", "/ready"), ("GET", "/ping"), ("HEAD", "/"),
+        ("HEAD", "/health"), ("HEAD", "/ready"), ("HEAD", "/ping"),
+    }
+)  # fmt: skip
 """What needs no key: methods and exact paths."""
 
 _WHY: dict[Why, str] = {

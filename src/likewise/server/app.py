@@ -14,7 +14,17 @@ from likewise.base.errors import LikewiseError
 from likewise.server import admin, openapi, ops, page, search
 from likewise.server.access import Access
 from likewise.server.body import MAX_BODY_BYTES
-from likewise.server.dialects import cohere, ollama, openai, rerank, shared_paths, tei, vllm
+from likewise.server.dialects import (
+    cohere,
+    llama_cpp,
+    nim,
+    ollama,
+    openai,
+    rerank,
+    shared_paths,
+    tei,
+    vllm,
+)
 from likewise.server.dialects.ollama_names import AskedNames
 from likewise.server.errors import on_http_error, on_import_error, on_likewise_error
 from likewise.server.guard import Guard
@@ -47,6 +57,8 @@ ROOMS = (
     cohere,
     rerank,
     vllm,
+    llama_cpp,
+    nim,
     admin,
     search,
     ops,
@@ -114,11 +126,7 @@ def build(
     app.state.bindings = tuple(bindings)
     app.state.registry = registry
     app.state.max_body_bytes = max_body_bytes
-    app.state.guard = guard
-    app.state.keys = guard.keys
-    app.state.max_inputs = guard.max_inputs
-    app.state.strict = guard.strict
-    app.state.body_timeout_s = guard.body_timeout_s
+    _remember(app, guard)
     app.state.cut_off = Counter(
         "likewise_http_cut_off",
         "Connections that were ended, or not served, because of what came over them.",
@@ -128,6 +136,15 @@ def build(
     app.state.started_at = wall()
     ops.BindingStates(app.state.bindings).register(registry)
     return app
+
+
+def _remember(app: Starlette, guard: Guard) -> None:
+    """Leave what routes look up of the guard."""
+    app.state.guard = guard
+    app.state.keys = guard.keys
+    app.state.max_inputs = guard.max_inputs
+    app.state.strict = guard.strict
+    app.state.body_timeout_s = guard.body_timeout_s
 
 
 def _guarding(guard: Guard, registry: CollectorRegistry, *, is_local: bool) -> list[Middleware]:

@@ -143,7 +143,21 @@ class Refusal:
 Shape = Callable[[Refusal, int], Mapping[str, Any]]
 
 
+OPENAI_CODES: dict[str, str] = {
+    "unauthorised": "invalid_api_key",
+    "rate_limited": "rate_limit_exceeded",
+}
+"""What OpenAI calls them; `X-Likewise-Error` has our own code."""
+
+
 def _openai(refusal: Refusal, status: int) -> Mapping[str, Any]:
+    """OpenAI's clients read `error`; those of Jina, Voyage and FastAPI's servers `detail`."""
+    told = _likewise(refusal, status)
+    error = {**told["error"], "code": OPENAI_CODES.get(refusal.code, refusal.code)}
+    return {"error": error, "detail": refusal.message}
+
+
+def _likewise(refusal: Refusal, status: int) -> Mapping[str, Any]:
     del status
     error: dict[str, Any] = {
         "message": refusal.message,
@@ -175,12 +189,20 @@ def _cohere(refusal: Refusal, status: int) -> Mapping[str, Any]:
     return {"message": refusal.message, **_openai(refusal, status)}
 
 
+def _llama_cpp(refusal: Refusal, status: int) -> Mapping[str, Any]:
+    """The status stands where OpenAI's clients look for a word."""
+    error = {"code": status, "message": refusal.message, "type": refusal.type}
+    return {"error": error, "detail": refusal.message}
+
+
 SHAPES: dict[str, Shape] = {
     "openai": _openai,
-    "likewise": _openai,
+    "likewise": _likewise,
     "vllm": _openai,
     "jina": _openai,
     "infinity": _openai,
+    "nim": _openai,
+    "llamacpp": _llama_cpp,
     "tei": _tei,
     "ollama": _ollama,
     "cohere": _cohere,

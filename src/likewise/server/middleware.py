@@ -17,6 +17,7 @@ from likewise.server.request_metrics import RequestMetrics
 from likewise.server.routing import dialect_of_scope
 from likewise.server.seen import Seen
 from likewise.server.serving import Gone
+from likewise.server.slashes import without_doubled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,6 +67,7 @@ class Watching:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        without_doubled(scope)
         headers = Headers(scope=scope)
         request_id = _request_id(headers.get(REQUEST_ID_HEADER))
         scope.setdefault("likewise", {})["request_id"] = request_id

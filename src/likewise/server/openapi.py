@@ -55,9 +55,10 @@ class OpenAIErrorBody(TypedDict):
 
 
 class OpenAIError(TypedDict):
-    """A refusal as OpenAI writes it."""
+    """A refusal as OpenAI writes it, and as Jina and Voyage do in `detail`."""
 
     error: OpenAIErrorBody
+    detail: NotRequired[str]
 
 
 class TeiError(TypedDict):
@@ -78,9 +79,30 @@ class CohereError(TypedDict):
 
     message: str
     error: OpenAIErrorBody
+    detail: NotRequired[str]
 
 
-ERRORS: Mapping[str, Any] = {"tei": TeiError, "ollama": OllamaError, "cohere": CohereError}
+class LlamaErrorBody(TypedDict):
+    """What went wrong; `code` is the status."""
+
+    code: int
+    message: str
+    type: str
+
+
+class LlamaError(TypedDict):
+    """A refusal as llama.cpp writes it."""
+
+    error: LlamaErrorBody
+    detail: str
+
+
+ERRORS: Mapping[str, Any] = {
+    "tei": TeiError,
+    "ollama": OllamaError,
+    "cohere": CohereError,
+    "llamacpp": LlamaError,
+}
 """The shape of a dialect's errors; OpenAI's where none is named."""
 
 

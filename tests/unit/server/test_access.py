@@ -93,7 +93,8 @@ def test_a_key_is_let_in_in_each_way_that_clients_send_it(
 def test_others_are_not(client: TestClient, model: FakeModel, headers: dict[str, str]) -> None:
     answer = client.post("/v1/embeddings", json=BODY, headers=headers)
     assert answer.status_code == 401
-    assert answer.json()["error"]["code"] == "unauthorised"
+    assert answer.json()["error"]["code"] == "invalid_api_key"
+    assert answer.headers["x-likewise-error"] == "unauthorised"
     assert answer.headers["www-authenticate"] == 'Bearer realm="likewise"'
     assert not model.asked
     assert client.post(f"/v1/embeddings?api_key={KEY}&key={KEY}", json=BODY).status_code == 401
@@ -128,7 +129,8 @@ def test_every_route_and_method_is_guarded_but_those_for_probes(
 
 def test_what_is_public_is_exactly_this() -> None:
     assert access.PUBLIC == {
-        ("GET", "/health"), ("GET", "/ready"), ("GET", "/ping"), ("HEAD", "/")
+        ("GET", "/health"), ("GET", "/ready"), ("GET", "/ping"), ("HEAD", "/"),
+        ("HEAD", "/health"), ("HEAD", "/ready"), ("HEAD", "/ping"),
     }  # fmt: skip
 
 
@@ -215,7 +217,10 @@ def test_requests_a_minute(
     clocked = Clocked(tmp_path / "k", model, monkeypatch, requests_per_minute=3)
     assert [clocked.ask().status_code for _ in range(4)] == [200, 200, 200, 429]
     refused = clocked.ask()
-    assert refused.json()["error"]["code"] == "rate_limited"
+    assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+    assert refused.headers["x-likewise-error"] == "rate_limited"
+    # Clients of Jina and Voyage read nothing else, and try again only where they find it.
+    assert refused.json()["detail"] == refused.json()["error"]["message"]
     assert refused.json()["error"]["type"] == "rate_limit_error"
     assert "3 requests a minute" in refused.json()["error"]["message"]
     assert refused.headers["retry-after"] == "20"

@@ -44,6 +44,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     embed_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     endianness: Literal["native", "little", "big"] | None = None
     embedding_type: Output | list[Output] | None = None
+    encoding_type: Output | list[Output] | None = None
     embedding_types: Output | list[Output] | None = None
     output_dtype: Output | list[Output] | None = None
     dimensions: int | None = None
@@ -54,7 +55,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     input_type: str | None = None
     task: str | None = None
     prompt_name: str | None = None
-    truncate: bool | None = None
+    truncate: bool | Literal["NONE", "START", "END"] | None = None
     truncation: bool | None = None
     truncate_prompt_tokens: int | None = None
     truncation_side: Literal["left", "right"] | None = None
@@ -64,7 +65,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     continue_final_message: bool | None = None
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    modality: str | None = None
+    modality: str | list[str] | None = None
     mm_processor_kwargs: dict[str, Any] | None = None
     priority: int | None = None
     request_id: str | None = None
@@ -82,6 +83,10 @@ _KINDS: Mapping[str, Literal["document", "query"]] = {
     "retrieval.query": "query",
 }
 """What clients call the two kinds of text; a prompt of the same name in the model goes before."""
+
+
+_TASKS = ("text-matching", "classification", "separation")
+"""Jina's tasks that are neither of the two; where a model has no prompts there is none for them."""
 
 
 def agreed(asked: EmbeddingsRequest, *names: str) -> Any:
@@ -170,6 +175,8 @@ def _prompt(asked: EmbeddingsRequest, prompts: Mapping[str, str]) -> dict[str, s
         return {"prompt_name": value}
     if value in _KINDS:
         return {"kind": _KINDS[value]}
+    if field == "task" and value in _TASKS and not prompts:
+        return {"prompt": ""}
     known = ", ".join(dict.fromkeys([*_KINDS, *prompts]))
     raise InputError(
         f"{field} is {value!r}, and the model has no prompt of that name; known: {known}",

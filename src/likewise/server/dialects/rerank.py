@@ -1,4 +1,4 @@
-"""Reranking in the shapes of Cohere v1 and v2, Jina, vLLM and infinity."""
+"""Reranking in the shapes of Cohere v1 and v2, Jina, vLLM, infinity and Voyage."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ class RerankRequest(Options, kw_only=True):
     query: str | dict[str, Any]
     documents: list[str | dict[str, Any]]
     top_n: int | None = None
+    top_k: int | None = None
+    truncation: bool | None = None
     return_documents: bool | None = None
     rank_fields: list[str] | None = None
     max_chunks_per_doc: int | None = None
@@ -78,6 +80,7 @@ class RerankAnswer(TypedDict):
     model: str
     usage: dict[str, int]
     results: list[RerankResult]
+    data: NotRequired[list[RerankResult]]
     meta: dict[str, Any]
     truncated: NotRequired[list[int]]
 
@@ -91,11 +94,13 @@ class _Shape:
 
     version: str
     returns_documents: bool
+    has_data: bool = False
+    """Whether clients of Voyage may have sent it."""
 
 
 _SHAPES = {
     "/rerank": _Shape("1", returns_documents=True),
-    "/v1/rerank": _Shape("1", returns_documents=True),
+    "/v1/rerank": _Shape("1", returns_documents=True, has_data=True),
     "/v2/rerank": _Shape("2", returns_documents=False),
 }
 
@@ -136,7 +141,7 @@ async def _reranked(request: Request, raw: bytes, shape: _Shape) -> Response:
         raise InputError("query is empty", param="query")
     texts = _texts(asked)
     _check_counts(asked)
-    how = asked.how(cuts=True)
+    how = asked.how(cuts=asked.truncation is not False)
     by = _asked_by(request, asked)
     async with using(request, model_named(asked.model), needs_of(by)) as (name, model):
         chosen = way(model, by, any_vectors=False)
@@ -174,7 +179,14 @@ def _asked_by(request: Request, asked: RerankRequest) -> By | None:
 
 
 def _check_counts(asked: RerankRequest) -> None:
-    for name, least in (("top_n", 0), ("max_chunks_per_doc", 1), ("max_tokens_per_doc", 1)):
+    if asked.top_k is not None and asked.top_n not in (None, asked.top_k):
+        raise InputError("top_n and top_k mean the same and differ; send one", param="top_k")
+    for name, least in (
+        ("top_n", 0),
+        ("top_k", 1),
+        ("max_chunks_per_doc", 1),
+        ("max_tokens_per_doc", 1),
+    ):
         value = getattr(asked, name)
         if value is not None and value < least:
             raise InputError(f"{name} is {value}; it must be at least {least}", param=name)
@@ -256,7 +268,7 @@ def _answer(
     if returns is None:
         returns = shape.returns_documents and not is_infinity
     results: list[RerankResult] = []
-    for at in map(int, top_k(scores, asked.top_n or len(scores))):
+    for at in map(int, top_k(scores, asked.top_n or asked.top_k or len(scores))):
         result: RerankResult = {"index": at, "relevance_score": float(scores[at])}
         if returns:
             result["document"] = (
@@ -280,10 +292,26 @@ def _answer(
         "results": results,
         "meta": meta,
     }
+    if _is_voyage(asked, shape):
+        answer["data"] = [_for_voyage(one, asked, texts) for one in results]
     if cut:
         answer["truncated"] = cut
         meta["warnings"] = [f"documents were cut: {len(cut)} of {len(scores)}"]
     return answer
+
+
+def _is_voyage(asked: RerankRequest, shape: _Shape) -> bool:
+    """Whether a client of Voyage may read the answer: it says `top_k`, and never `top_n`."""
+    says_so = asked.top_k is not None or asked.truncation is not None
+    return says_so or (shape.has_data and asked.top_n is None and asked.raw_scores is None)
+
+
+def _for_voyage(result: RerankResult, asked: RerankRequest, texts: Sequence[str]) -> RerankResult:
+    """The result as Voyage writes it: the document is a text, and is there when asked for."""
+    told: RerankResult = {"index": result["index"], "relevance_score": result["relevance_score"]}
+    if asked.return_documents:
+        told["document"] = texts[result["index"]]
+    return told
 
 
 def _returned(document: Written, text: str) -> dict[str, Any]:

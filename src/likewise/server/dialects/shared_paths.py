@@ -10,8 +10,10 @@ import msgspec
 
 from likewise.base.errors import InputError
 from likewise.server import body
+from likewise.server.dialects import llama_cpp, openai, tei, vllm, vllm_bodies
 from likewise.server.dialects import rerank as rerank_shapes
-from likewise.server.dialects import tei, vllm, vllm_bodies
+from likewise.server.dialects.openai_answer import EmbeddingsAnswer
+from likewise.server.dialects.openai_request import EmbeddingsRequest
 from likewise.server.dialects.tei_scores import Rank, RerankRequest
 from likewise.server.dialects.tei_tokens import SimpleToken, TokenizeRequest
 from likewise.server.routing import Endpoint, Spoken
@@ -44,7 +46,12 @@ TOKENIZE: Sequence[Shape] = (
     Shape("prompt", "vllm", vllm.tokenize, "vLLM"),
     Shape("messages", "vllm", vllm.tokenize, "vLLM"),
 )
-"""Each path's shapes; a body with the keys of two is refused."""
+EMBEDDINGS: Sequence[Shape] = (
+    Shape("input", "openai", openai.embedded, "OpenAI"),
+    Shape("messages", "openai", openai.embedded, "vLLM"),
+    Shape("content", "llamacpp", llama_cpp.embedded, "llama.cpp"),
+)
+"""Each path's shapes, those that go before others first."""
 
 
 class _Keys(msgspec.Struct):
@@ -55,6 +62,8 @@ class _Keys(msgspec.Struct):
     inputs: msgspec.Raw = msgspec.Raw()
     prompt: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    content: msgspec.Raw = msgspec.Raw()
 
 
 _KEYS = msgspec.json.Decoder(_Keys)
@@ -77,6 +86,16 @@ def routes() -> list[Route]:
             (list[list[SimpleToken]], vllm_bodies.Tokens),
             "vllm",
         ),
+        Spoken(
+            "/embeddings",
+            embeddings,
+            methods=["POST"],
+            dialect="openai",
+            also=("llamacpp",),
+            body=(EmbeddingsRequest, llama_cpp.EmbeddingRequest),
+            answer=(EmbeddingsAnswer, list[llama_cpp.EmbeddingRow]),
+            media_types=("application/json", "application/octet-stream"),
+        ),
     ]
 
 
@@ -85,6 +104,11 @@ def _route(path: str, endpoint: Endpoint, asked: Any, answer: Any, also: str) ->
     return Spoken(
         path, endpoint, methods=["POST"], dialect="tei", also=(also,), body=asked, answer=answer
     )
+
+
+async def embeddings(request: Request) -> Response:
+    """Vectors, as OpenAI writes them; a body with `content` is answered as llama.cpp does."""
+    return await _by_shape(request, EMBEDDINGS)
 
 
 async def rerank(request: Request) -> Response:
@@ -105,14 +129,13 @@ async def _by_shape(request: Request, shapes: Sequence[Shape]) -> Response:
 
 
 def _shape(raw: bytes, shapes: Sequence[Shape]) -> Shape:
+    """The first whose key the body has; what the others' clients send is unknown to it then."""
     keys = body.decode(raw, _KEYS, _Keys.__struct_fields__, allows_twice=True)
-    fitting = [shape for shape in shapes if bytes(getattr(keys, shape.key))]
-    if len(fitting) > 1:
-        fitting = [each for each in fitting if bytes(getattr(keys, each.key)) != b"null"]
-    if len({shape.dialect for shape in fitting}) == 1:
-        return fitting[0]
+    given = [shape for shape in shapes if bytes(getattr(keys, shape.key))]
+    for shape in given:
+        if bytes(getattr(keys, shape.key)) != b"null":
+            return shape
+    if given:
+        return given[0]
     known = " or ".join(f"{s.key!r} ({s.whose})" for s in shapes)
-    if not fitting:
-        raise InputError(f"the body must have {known}", param=shapes[0].key)
-    both = " and ".join(repr(shape.key) for shape in fitting)
-    raise InputError(f"the body has {both}; send one of {known}", param=fitting[1].key)
+    raise InputError(f"the body must have {known}", param=shapes[0].key)
