@@ -115,7 +115,12 @@ def settings_page() -> str:
         "the file, and the file before the environment. Paths in the file are relative to the "
         "file.\n",
     ]
-    titles = {"server": "[server]", "model": "[model]", "binding": "[[binding]]"}
+    titles = {
+        "server": "[server]",
+        "model": "[model]",
+        "models": '[models."NAME"]',
+        "binding": "[[binding]]",
+    }
     for section, shape in settings.SECTIONS.items():
         parts.append(f"## `{titles[section]}`\n\n| key | default | means |\n|---|---|---|")
         parts += [f"| `{name}` | {default} | {doc} |" for name, default, doc in _fields(shape)]

@@ -80,8 +80,13 @@ class Space:
             for name in mine
             if name != "model" and mine[name] != theirs[name]
         ]
+        told = (
+            ' If it was told otherwise then, say it again: table [models."NAME"] of likewise.toml.'
+            if self.model == other.model
+            else ""
+        )
         raise SpaceMismatch(
             f"{where} holds vectors of {self.model}; these are of {other.model} and can't be "
             f"compared with them ({'; '.join(differing)}). Use the model it was built with, or "
-            f"change the binding's with 'likewise bind swap NAME --model NEW'."
+            f"change the binding's with 'likewise bind swap NAME --model NEW'.{told}"
         )

@@ -45,6 +45,7 @@ def opened(place: Place, keeping: Keeping) -> Iterator[Catalogued]:
                 precision=place.precision,
                 threads=place.threads,
                 engine=place.engine,
+                overrides=place.overrides,
                 keep_alive_s=keeping.keep_alive_s,
                 memory_budget=keeping.memory_budget,
                 default=keeping.default_model,

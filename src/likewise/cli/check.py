@@ -59,7 +59,8 @@ def check(
 
     place = resolve.place(offline=offline, threads=threads, engine=engine)
     located = loading.find(model, place)
-    theirs = None if against is None else _theirs(against, read_card(located.folder))
+    card = read_card(located.folder, overrides=place.overrides.of(located.name, model))
+    theirs = None if against is None else _theirs(against, card)
     rows = parity(functools.partial(_load, located, place), theirs)
     if as_json:
         output.json([dataclasses.asdict(row) | {"result": row.result} for row in rows])
@@ -78,6 +79,7 @@ def _load(located: Located, place: Place, profile: Profile) -> Service:
         threads=place.threads,
         engine=place.engine,
         cache=place.cache,
+        overrides=place.overrides.of(located.name),
     )
 
 

@@ -21,6 +21,7 @@ from likewise.version import __version__
 
 if TYPE_CHECKING:
     from likewise.cli.resolve import Place
+    from likewise.models.overrides import Overrides
 
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
@@ -148,14 +149,15 @@ def _engines(place: Place) -> Iterator[Finding]:
 
     for model in list_models(place.cache):
         what = f"engine of {model.name}"
-        yield from _guarded(what, functools.partial(_engine, what, model.folder, place))
+        overrides = place.overrides.of(model.name)
+        yield from _guarded(what, functools.partial(_engine, what, model.folder, place, overrides))
 
 
-def _engine(what: str, folder: Path, place: Place) -> Iterator[Finding]:
+def _engine(what: str, folder: Path, place: Place, overrides: Overrides) -> Iterator[Finding]:
     from likewise.engines.choose import choose
     from likewise.models.card import read_card
 
-    choice = choose(read_card(folder), place.engine)
+    choice = choose(read_card(folder, overrides=overrides), place.engine)
     said = f"{choice.engine}: {choice.why}"
     if choice.slow is not None:
         yield Finding(what, "note", f"{said}; the slow way: {choice.slow}")

@@ -83,7 +83,7 @@ class Models:
         if name not in self._by_asked:
             located = find(name, self._place)
             if located.folder not in self._by_folder:
-                self._by_folder[located.folder] = self._load(located)
+                self._by_folder[located.folder] = self._load(located, name)
             self._by_asked[name] = self._by_folder[located.folder]
         return self._by_asked[name]
 
@@ -94,7 +94,7 @@ class Models:
         for remote in self._remote.values():
             remote.close()
 
-    def _load(self, located: Located) -> Service:
+    def _load(self, located: Located, asked: str | None) -> Service:
         from likewise.runtime import service
 
         loaded = service.load(
@@ -104,6 +104,7 @@ class Models:
             threads=self._place.threads,
             engine=self._place.engine,
             cache=self._place.cache,
+            overrides=self._place.overrides.of(located.name, asked or ""),
         )
         self.services[located.name] = loaded
         return loaded

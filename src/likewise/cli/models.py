@@ -83,7 +83,9 @@ def show(
     from likewise.models.about import about
 
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
-    facts = about(loading.find(model, place), cache=place.cache)
+    located = loading.find(model, place)
+    overrides = place.overrides.of(located.name, model)
+    facts = about(located, cache=place.cache, overrides=overrides)
     if not no_load:
         with contextlib.closing(loading.Models(place)) as loaded:
             facts |= loaded.get(model).info()

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 import click
 
 from likewise.base.precision import Precision
+from likewise.cli.overriding import override_options
 from likewise.cli.settings import FILE_NAME
 from likewise.engines.names import AUTO, ENGINES
 
@@ -16,7 +17,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def model_options(command: F) -> F:
-    """`--precision`, `--threads`, `--engine`, `--offline`: how models are found and run."""
+    """`--precision`, `--threads`, `--engine`, `--offline`: how models are found and run.
+
+    With `--pooling` and others that say what the model's files don't.
+    """
     for option in reversed(
         (
             click.option(
@@ -34,7 +38,7 @@ def model_options(command: F) -> F:
         )
     ):
         command = option(command)
-    return command
+    return override_options(command)
 
 
 def engine_option(command: F) -> F:

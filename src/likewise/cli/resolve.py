@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from likewise.base.durations import seconds
 from likewise.base.errors import SettingsError
 from likewise.base.spec import STORES, BindingSpec, scheme_of
-from likewise.cli import settings
+from likewise.cli import overriding, settings
 from likewise.engines.names import AUTO
+from likewise.models.overrides import OverrideTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +54,8 @@ class Place:
     precision: Precision = "auto"
     threads: int | None = None
     engine: str = AUTO
+    overrides: OverrideTable = OverrideTable()
+    """What holds for models whatever their own files say."""
 
 
 _DUCKDB = (".duckdb", ".ddb")
@@ -65,12 +68,17 @@ def place(
     precision: Precision | None = None,
     threads: int | None = None,
     engine: str | None = None,
+    overrides: OverrideTable | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Place:
     """What is in force: a flag goes before likewise.toml, which goes before the environment.
 
+    Without `overrides`, those of the command's flags and of a likewise.toml in the working
+    directory.
+
     Raises:
-        SettingsError: a variable holds neither yes nor no, or names no engine.
+        SettingsError: a variable holds neither yes nor no, or names no engine; or an override
+            makes no sense.
     """
     env = os.environ if environment is None else environment
     in_file = written.offline if written is not None else None
@@ -84,6 +92,7 @@ def place(
         precision=precision or (written.precision if written is not None else "auto"),
         threads=threads or (written.threads if written is not None else None),
         engine=engine or _engine(written, env),
+        overrides=overriding.table() if overrides is None else overrides,
     )
 
 

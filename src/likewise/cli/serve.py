@@ -9,7 +9,7 @@ import click
 from likewise.base.durations import FOREVER, seconds
 from likewise.base.errors import SettingsError
 from likewise.base.precision import Precision
-from likewise.cli import launch, resolve
+from likewise.cli import launch, overriding, resolve
 from likewise.cli.guarding import Guarding, guard_options
 from likewise.cli.options import model_options
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
@@ -113,6 +113,7 @@ def serve(
     A MODEL is a folder, a name on the Hugging Face hub, or 'all-MiniLM-L6-v2', the default. It is
     served as OpenAI's /v1/embeddings.
     """
+    overriding.require_one(len(models), others=models_dir is not None)
     launch.serve(
         launch.Launch(
             place=resolve.place(

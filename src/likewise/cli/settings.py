@@ -111,6 +111,30 @@ class ModelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether nothing may be downloaded."""
 
 
+class OverrideSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table `[models."NAME"]`: what holds for one model, whatever its own files say."""
+
+    pooling: str | None = None
+    """How tokens become a vector: `cls`, `mean`, `max`, `mean_sqrt_len_tokens`, `weightedmean`,
+    `lasttoken`, or several joined by `+`."""
+    prompts: dict[str, str] = {}
+    """Prompts by name, beside those of the model's files and instead of those of the same name;
+    `query` and `document` are for the texts of that kind."""
+    default_prompt_name: str | None = None
+    """The name of the prompt for texts that ask for none; empty: no prompt."""
+    max_length: int | None = None
+    """Most tokens read of one text, special ones included."""
+    matryoshka: tuple[int, ...] | str | None = None
+    """Smaller widths that requests may ask for with `dimensions`, such as `[128, 256]`; or
+    `"any"`."""
+    truncate_dim: int | None = None
+    """The width that all vectors are cut to; they aren't scaled to length 1 again, as in
+    sentence-transformers."""
+    similarity: str | None = None
+    """How vectors are to be compared: `cosine`, `dot`, `euclidean` or `manhattan`. It is shown, and
+    changes no vector; searches here compare by cosine."""
+
+
 class BindingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of `[[binding]]`."""
 
@@ -151,12 +175,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
+    models: dict[str, OverrideSettings] = {}
     binding: tuple[BindingSettings, ...] = ()
 
 
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "server": ServerSettings,
     "model": ModelSettings,
+    "models": OverrideSettings,
     "binding": BindingSettings,
 }
 
@@ -201,6 +227,8 @@ def _check_names(written: dict[str, Any], where: str) -> None:
     _known(written, SECTIONS, where, "")
     for section, shape in SECTIONS.items():
         value = written.get(section, {})
+        if section == "models" and isinstance(value, dict):
+            value = list(value.values())
         for entry in value if isinstance(value, list) else [value]:
             if isinstance(entry, dict):
                 _known(entry, shape.__struct_fields__, where, f" in [{section}]")

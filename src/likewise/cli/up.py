@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from likewise.base.precision import Precision
-from likewise.cli import guarding, launch, resolve, settings
+from likewise.cli import guarding, launch, overriding, resolve, settings
 from likewise.cli.options import config_option, model_options
 
 
@@ -39,10 +39,17 @@ def up(
     """
     written = settings.read(config_path)
     server = written.server
+    named = {*server.models, *(each.model for each in written.binding)}
+    overriding.require_one(len(named), others=server.models_dir is not None)
     launch.serve(
         launch.Launch(
             place=resolve.place(
-                written.model, offline=offline, precision=precision, threads=threads, engine=engine
+                written.model,
+                offline=offline,
+                precision=precision,
+                threads=threads,
+                engine=engine,
+                overrides=overriding.table(written.models, config_path.parent),
             ),
             models=server.models,
             specs=resolve.specs(written, folder=config_path.parent),

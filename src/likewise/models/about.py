@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from likewise.models import shelf
-from likewise.models.card import ModelCard, read_card
+from likewise.models.card import NOTHING_SAID, ModelCard, read_card
 from likewise.models.locate import Located, finder
+from likewise.models.overrides import Overrides
 from likewise.models.parts import Dense, LayerNorm
 from likewise.models.weights import has_weights, open_weights
 
@@ -16,14 +17,20 @@ _LICENCE = re.compile(r"^license:\s*[\"']?([^\s\"'#]+)", re.MULTILINE)
 _README_HEAD = 20_000
 
 
-def about(located: Located, *, cache: Path) -> dict[str, Any]:
+def overridden(card: ModelCard) -> dict[str, Any]:
+    """What the operator says of a model, as `override`; and how its vectors compare, if known."""
+    found: dict[str, Any] = {"override": card.overrides.facts()} if card.overrides else {}
+    return found | ({} if card.similarity is None else {"similarity": card.similarity})
+
+
+def about(located: Located, *, cache: Path, overrides: Overrides = NOTHING_SAID) -> dict[str, Any]:
     """Facts about a model on this disk, by name; None for what isn't known.
 
     Raises:
         ModelUnsupported: it asks for a part that isn't computed here, or for remote code.
         ModelCorrupt: a file is damaged, or two contradict each other.
     """
-    card = read_card(located.folder, name=located.name, find=finder(cache))
+    card = read_card(located.folder, name=located.name, find=finder(cache), overrides=overrides)
     return {
         "model": located.name,
         "folder": str(located.folder),
@@ -32,11 +39,12 @@ def about(located: Located, *, cache: Path) -> dict[str, Any]:
         "licence": _licence(located, cache),
         "architecture": card.architecture,
         "dimensions": card.dimensions or None,
-        "also_cut_to": list(card.matryoshka),
+        "also_cut_to": ["any width"] if card.any_width else list(card.matryoshka),
         "max_tokens": card.max_tokens,
         "prompts": dict(card.prompts),
         "default_prompt": card.default_prompt_name,
         "notes": list(card.notes),
+        **overridden(card),
     }
 
 

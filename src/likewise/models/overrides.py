@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from likewise.base.errors import SettingsError
 from likewise.base.names import nearest
 from likewise.models.parts import POOLINGS
+from likewise.models.short_names import full_name
 
 SIMILARITIES = ("cosine", "dot", "euclidean", "manhattan")
 """How two vectors may be compared, as sentence-transformers names it."""
@@ -67,12 +69,43 @@ class Overrides:
             for name, value in found.items()
         }
 
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any]) -> Overrides:
+        """What `facts` gave."""
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in facts.items()
+            }
+        )
+
     def over(self, others: Overrides) -> Overrides:
         """These, and of `others` what these leave open; prompts are joined by their names."""
         names = [each.name for each in dataclasses.fields(self)]
         mine = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         mine["prompts"] = {**others.prompts, **self.prompts}
         return dataclasses.replace(others, **mine)
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideTable:
+    """Overrides of several models."""
+
+    by_name: Mapping[str, Overrides] = field(default_factory=dict)
+    """By the names that users have for them: of the hub, short ones, or whole paths."""
+    everywhere: Overrides = Overrides()
+    """Those of every model; they go before the others."""
+
+    def of(self, name: str, source: str = "") -> Overrides:
+        """Those of the model called `name`, which was asked for as `source`, a name or a path."""
+        wanted = {name, source, full_name(name), full_name(source) if source else name}
+        if source.startswith((".", "/", "~")):
+            wanted.add(str(Path(source).expanduser().resolve()))
+        found = self.everywhere
+        for each, overrides in self.by_name.items():
+            if each in wanted or full_name(each) in wanted:
+                found = found.over(overrides)
+        return found
 
 
 def _require_known(what: str, given: str, known: tuple[str, ...]) -> None:

@@ -39,6 +39,10 @@ Length = Literal["own", "unit", "raw"]
 """How long vectors are: as the model's own modules leave them; 1; or as they are before the modules
 at the end that only scale them to 1."""
 
+_NOT_TRAINED = (
+    "; its files don't say that it was trained to be cut to fewer. If it was, tell the server: "
+    '--matryoshka WIDTHS, or matryoshka in the table [models."NAME"] of likewise.toml'
+)
 SLICE_TEXTS = 256
 """Texts tokenised before they are handed on, so that the engine starts while the rest waits."""
 
@@ -282,7 +286,7 @@ class Desk:
         widths = f"1 to {width}" if is_free else " or ".join(map(str, (*card.matryoshka, width)))
         raise DimensionsError(
             f"{card.name} gives vectors of {widths} dimensions, not {dimensions}"
-            + ("" if is_free or card.matryoshka else "; it wasn't trained to be cut to fewer"),
+            + ("" if is_free or card.matryoshka else _NOT_TRAINED),
             param="dimensions",
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from likewise.base.errors import LikewiseError, NotFinite, Overloaded
 from likewise.engines.names import AUTO
+from likewise.models.overrides import OverrideTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ class Options:
     precision: Precision = "auto"
     threads: int | None = None
     engine: str = AUTO
+    overrides: OverrideTable = OverrideTable()
+    """What holds for models whatever their own files say."""
     keep_alive_s: float = math.inf
     """How long a model stays when nobody asks for it."""
     memory_budget: int | None = None
@@ -85,7 +88,8 @@ class Loader:
         from likewise.models.locate import finder
         from likewise.runtime.footprint import weights_bytes
 
-        card = read_card(located.folder, find=finder(self.options.cache))
+        overrides = self.options.overrides.of(located.name, wanted.source)
+        card = read_card(located.folder, find=finder(self.options.cache), overrides=overrides)
         return weights_bytes(card, wanted.precision or self.options.precision)
 
     @contextlib.contextmanager
@@ -129,6 +133,7 @@ class Loader:
             engine=wanted.engine or options.engine,
             cache=options.cache,
             kept=options.kept,
+            overrides=options.overrides.of(name, wanted.source),
         )
 
     def weigh(self, service: Service) -> int:

@@ -14,9 +14,11 @@ from likewise.base.names import resolve
 from likewise.base.space import Space
 from likewise.engines.choose import choose
 from likewise.engines.names import AUTO, ENGINES, EXTRAS
-from likewise.models.card import ModelCard, read_card
+from likewise.models.about import overridden
+from likewise.models.card import NOTHING_SAID, ModelCard, read_card
 from likewise.models.digest import outputs_digest, weights_digest
 from likewise.models.locate import finder
+from likewise.models.overrides import Overrides
 from likewise.models.static_tokens import tokenizer_for
 from likewise.runtime import metrics
 from likewise.runtime.calls import Calls
@@ -52,10 +54,12 @@ def load(
     engine: str = AUTO,
     capacity_tokens: int = CAPACITY_TOKENS,
     kept: VectorCache | None = None,
+    overrides: Overrides = NOTHING_SAID,
 ) -> Service:
     """The model in `folder`, ready; `cache` remembers digests and self-checks between starts.
 
-    Vectors go into `kept`, and are taken from there.
+    What `overrides` say counts instead of what the folder says. Vectors go into `kept`, and are
+    taken from there.
 
     Raises:
         ModelError: it isn't there, isn't supported, or is damaged.
@@ -63,7 +67,7 @@ def load(
         MissingExtra: the engine that it needs isn't installed.
     """
     find = None if cache is None else finder(cache)
-    card = read_card(folder, name=name, find=find)
+    card = read_card(folder, name=name, find=find, overrides=overrides)
     tokenizer = tokenizer_for(card)
     choice = choose(card, engine)
     make = resolve(choice.engine, ENGINES, what="engine", extras=EXTRAS, error=ModelUnsupported)
@@ -193,6 +197,7 @@ class Service(Calls):
             "max_tokens": self.card.max_tokens,
             **self._about_outputs(),
             "notes": list(self.card.notes),
+            **overridden(self.card),
             **self._check,
         }
 

@@ -19,6 +19,7 @@ from likewise.models.about import about, parameters
 from likewise.models.card import ModelCard, read_card
 from likewise.models.digest import weights_digest
 from likewise.models.locate import Located, finder
+from likewise.models.overrides import Overrides
 from likewise.models.weights import has_weights, open_weights
 
 if TYPE_CHECKING:
@@ -85,9 +86,12 @@ class Told:
         cache = _cache_of(folder)
         revision = None if cache is None else folder.name
         located = Located(folder, self.name, "folder" if cache is None else "cache", revision)
+        overrides = Overrides.of_facts(self.facts.get("override") or {})
         try:
-            card = read_card(folder, name=self.name, find=finder(cache or folder))
-            self.about = about(located, cache=cache or folder)
+            card = read_card(
+                folder, name=self.name, find=finder(cache or folder), overrides=overrides
+            )
+            self.about = about(located, cache=cache or folder, overrides=overrides)
             self.parameters = parameters(card)
             self.card = card
         except LikewiseError as wrong:
