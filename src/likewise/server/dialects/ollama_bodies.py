@@ -7,6 +7,8 @@ was started with `--strict` refuses it. A name that stands twice is refused, as 
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +19,8 @@ from likewise.base.names import nearest
 from likewise.server import body, lenient, notices
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.requests import Request
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -24,12 +28,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _JSON = msgspec.json.Encoder()
 _TRAILING = re.compile(r"trailing characters \(byte (\d+)\)")
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-_ESCAPE = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
+_ESCAPED = re.compile(rb"[0-9a-fA-F]{4}")
+_BLOCK = 1 << 16
+"""Bytes that are gone over in one go; between two of them other threads have their turn."""
+_MOST_SLASHES = 1_000
+_MOST_ESCAPES = 10_000
+"""Halves of surrogate pairs that are looked at one by one; a body with more stays as it is."""
 _TEXTS = (
     "prompt", "input", "inputs", "text", "texts", "content", "contents", "query", "queries",
     "sentence", "sentences", "document", "documents", "messages",
@@ -50,10 +54,17 @@ async def read(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     fields: tuple[str, ...] = decoder.type.__struct_fields__
     try:
         return body.decode(raw, decoder, fields)
-    except InputError:
+    except InputError as wrong:
         if getattr(request.app.state, "strict", False):
             raise
-    return lenient.decode(request, _tidied(request, raw, fields), decoder)
+        rest = _TRAILING.search(str(wrong))
+    if rest:
+        notices.warn(request, "what stands behind the JSON object was ignored")
+        raw = raw[: int(rest[1]) - 1]
+    tidied = _in_characters(raw)
+    if tidied != raw:
+        notices.warn(request, "bytes or escapes that are no character were read as U+FFFD")
+    return lenient.decode(request, _in_lower_case(tidied, fields), decoder)
 
 
 def require_texts(request: Request, field: str, given: object) -> None:
@@ -75,38 +86,58 @@ def require_texts(request: Request, field: str, given: object) -> None:
             )
 
 
-def _tidied(request: Request, raw: bytes, fields: tuple[str, ...]) -> bytes:
-    """The body in plain JSON, with the fields' own names."""
-    tidied = _in_characters(request, raw)
-    tidied = _without_rest(request, tidied)
-    return _in_lower_case(tidied, fields)
+def _in_characters(raw: bytes) -> bytes:
+    """`raw` in UTF-8, with U+FFFD for what is no character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    parts = [decoder.decode(raw[at : at + _BLOCK]).encode() for at in range(0, len(raw), _BLOCK)]
+    tidied = b"".join([*parts, decoder.decode(b"", final=True).encode()])
+    halves = _lone_halves(tidied)
+    if not halves:
+        return tidied
+    pieces = [tidied[before + 6 : at] for before, at in itertools.pairwise([-6, *halves])]
+    return rb"\ufffd".join([*pieces, tidied[halves[-1] + 6 :]])
 
 
-def _in_characters(request: Request, raw: bytes) -> bytes:
-    tidied = raw
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        tidied = raw.decode(errors="replace").encode()
-    if _SURROGATE.search(tidied):
-        tidied = _ESCAPE.sub(
-            lambda found: rb"\ufffd" if found["half"] is not None else found[0], tidied
-        )
-    if tidied is not raw and tidied != raw:
-        notices.warn(request, "bytes or escapes that are no character were read as U+FFFD")
-    return tidied
+def _lone_halves(raw: bytes) -> list[int]:
+    """Where escapes of six bytes begin that are half of a surrogate pair, with no other half."""
+    found: dict[int, bool] = {}
+    for begin in (rb"\ud", rb"\uD"):
+        for at in _places(raw, begin):
+            unit = _ESCAPED.match(raw, at + 2)
+            if unit is not None and int(unit[0], 16) >= 0xD800 and _is_escape(raw, at):
+                found[at] = int(unit[0], 16) < 0xDC00
+        if len(found) >= _MOST_ESCAPES:
+            return []
+    lone: list[int] = []
+    paired = -1
+    for at in sorted(found):
+        is_first = found[at]
+        if is_first and found.get(at + 6) is False:
+            paired = at + 6
+        elif at != paired:
+            lone.append(at)
+    return lone
 
 
-def _without_rest(request: Request, raw: bytes) -> bytes:
-    try:
-        msgspec.json.decode(raw, type=msgspec.Raw)
-    except msgspec.DecodeError as wrong:
-        if found := _TRAILING.search(str(wrong)):
-            notices.warn(request, "what stands behind the JSON object was ignored")
-            return raw[: int(found[1]) - 1]
-    except RecursionError:
-        pass  # whoever reads it next says so
-    return raw
+def _places(raw: bytes, begin: bytes) -> Iterator[int]:
+    """Where `begin` stands, at most so often as is looked at."""
+    at, count = 0, 0
+    while at < len(raw) and count < _MOST_ESCAPES:
+        found = raw.find(begin, at, at + _BLOCK)
+        if found >= 0:
+            yield found
+            count += 1
+        at = found + len(begin) if found >= 0 else at + _BLOCK - len(begin) + 1
+
+
+def _is_escape(raw: bytes, at: int) -> bool:
+    """Whether the backslash at `at` isn't itself escaped by one before it.
+
+    Not told where more stand in a row than anybody writes.
+    """
+    run = raw[max(0, at - _MOST_SLASHES) : at]
+    count = len(run) - len(run.rstrip(b"\\"))
+    return count < _MOST_SLASHES and count % 2 == 0
 
 
 def _in_lower_case(raw: bytes, fields: tuple[str, ...]) -> bytes:

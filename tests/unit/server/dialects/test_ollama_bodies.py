@@ -1,6 +1,7 @@
 """Bodies that Ollama takes and strict JSON doesn't; what was changed is said in a header."""
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from starlette.testclient import TestClient
 
 from likewise.server.app import build
 from likewise.server.dialects.ollama import EmbeddingsRequest, EmbedRequest
+from likewise.server.dialects.ollama_bodies import _in_characters
 from likewise.server.guard import Guard
 from tests.unit.server.fake_catalogue import FakeCatalogue, FakeEntry
 from tests.unit.server.fakes import FakeModel
@@ -65,6 +67,36 @@ def test_what_is_changed_is_said(
     strict = Asking(strict=True)
     assert strict.post(content).status_code == 400
     assert not strict.model.asked
+
+
+def whole(text: str) -> str:
+    """`text` with U+FFFD for each half of a surrogate pair that is alone."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    return units.decode("utf-16-le", "replace")
+
+
+def test_halves_are_found_wherever_they_stand() -> None:
+    """Compared with Python's own reader of JSON, which leaves halves in its texts."""
+    pieces = [
+        rb"\ud83d", rb"\ude00", rb"\uD83D", rb"\uDE00", rb"\ud7ff", rb"\ue000", rb"\u0041", rb"\\",
+        rb"\n", rb"\"", b"ud83d", b"d83d", b"a", b"\xc3\xa9", b"\xf0\x9f\x98\x80", b"x" * 65_529,
+    ]  # fmt: skip
+    chance = random.Random(7)
+    for _ in range(3_000):
+        weights = [9] * (len(pieces) - 1) + [0.05]
+        raw = b'"%s"' % b"".join(chance.choices(pieces, weights, k=chance.randrange(1, 12)))
+        found = json.loads(_in_characters(raw))
+        # Two halves that come from an escape and a character never make a pair.
+        assert found == whole(json.loads(raw)), raw
+        assert found.encode()
+
+
+def test_what_would_take_long_is_left_as_it_is() -> None:
+    many = b'"%s"' % (rb"\ud83d" * 10_001)
+    assert _in_characters(many) == many
+    slashes = b'"%s"' % (b"\\" * 200_000 + rb"\ud83d")
+    assert _in_characters(slashes) == slashes
+    assert json.loads(_in_characters(b'"%s\xff"' % (b"a" * 65_535))) == "a" * 65_535 + "\ufffd"
 
 
 def test_plain_bodies_have_no_headers(asking: Asking) -> None:
