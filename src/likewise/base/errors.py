@@ -49,7 +49,7 @@ LikewiseError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class LikewiseError(Exception):
@@ -99,9 +99,27 @@ class InputUnreadable(InputError):
 
 
 class InputTooLong(InputError):
-    """A text has more tokens than the model reads, and the caller asked not to cut it."""
+    """A text has more tokens than the model reads, and isn't to be cut.
+
+    Attributes:
+        tokens: how many the first such text has, special ones and prompt included; None where it
+            isn't about one text.
+        limit: how many the model reads.
+    """
 
     code = "input_too_long"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        tokens: int | None = None,
+        limit: int | None = None,
+        **known: Any,
+    ) -> None:
+        super().__init__(message, **known)
+        self.tokens = tokens
+        self.limit = limit
 
 
 class DimensionsError(InputError):

@@ -13,6 +13,7 @@ import click
 
 from likewise.base.errors import SettingsError
 from likewise.cli import output, resolve
+from likewise.cli.request_options import Requests, request_options
 from likewise.cli.settings import DEFAULT_HOST, ServerSettings
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Guarding:
     max_connections: int = _DEFAULT.max_connections
     body_timeout_s: float = _DEFAULT.body_timeout_s
     connection_idle_s: float = _DEFAULT.connection_idle_s
+    requests: Requests = Requests()
 
 
 def of_file(server: ServerSettings, folder: Path, flags: Guarding) -> Guarding:
@@ -62,6 +64,7 @@ def of_file(server: ServerSettings, folder: Path, flags: Guarding) -> Guarding:
         body_timeout_s=server.body_timeout_s,
         connection_idle_s=server.connection_idle_s,
     )
+    written = replace(written, requests=flags.requests.over(server))
     return replace(written, **given)
 
 
@@ -77,13 +80,15 @@ def guard_options(command: F) -> F:
         tls_cert: Path | None,
         tls_key: Path | None,
         strict: bool,
+        requests: Requests,
         **options: Any,
     ) -> Any:
         guard = Guarding(keys, insecure, cors_origins, tls_cert, tls_key, strict)
+        guard = replace(guard, requests=requests)
         return command(*args, guard=guard, **options)
 
     file = click.Path(path_type=Path)
-    wrapped: Any = guarded
+    wrapped: Any = request_options(guarded)
     for option in reversed(
         (
             click.option(
@@ -145,6 +150,7 @@ def guard_of(said: Guarding, host: str) -> Guard:
         keys=keys,
         cors_origins=said.cors_origins,
         strict=said.strict,
+        defaults=said.requests.defaults(),
         max_inputs=said.max_batch_inputs,
         max_connections=said.max_connections,
         body_timeout_s=said.body_timeout_s,

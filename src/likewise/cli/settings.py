@@ -86,6 +86,17 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     strict: bool = False
     """`true` refuses request fields that a dialect doesn't know. Else they are ignored and named in
     the header `X-Likewise-Ignored`."""
+    default_prompt: str | None = None
+    """A prompt that is put before each text of a request that names none, in place of the model's
+    own default one. Bindings don't get it."""
+    default_prompt_name: str | None = None
+    """The same, as the name of one of the model's prompts."""
+    auto_truncate: bool = True
+    """`false` refuses texts that are longer than the model reads where a request doesn't ask for
+    them to be cut."""
+    token_ids: Literal["warn", "refuse"] = "warn"
+    """What becomes of inputs that are token ids, which may be another tokenizer's: `warn` computes
+    them and says so in a header and the log; `refuse` doesn't."""
     max_connections: int = 1000
     """Most connections at a time."""
     body_timeout_s: float = 60

@@ -200,17 +200,18 @@ class Calls:
         self,
         inputs: Sequence[str] | Sequence[Sequence[int]],
         *,
+        prompt: str = "",
         raw: bool = False,
         **how: Unpack[How],
     ) -> Future[Scored]:
-        """Start classifying texts by themselves: a number for each of the model's labels.
+        """Start classifying texts, after `prompt`: a number for each of the model's labels.
 
         Raises:
             ModelUnsupported: the model is no classifier of single texts.
             InputError: a text can't be read, or (`overflow="refuse"`) is too long.
             Overloaded: too much is waiting, or it can't be done by `deadline`.
         """
-        return self._desk.labels(inputs, raw, Manner(**how), wait=False)
+        return self._desk.labels(inputs, prompt, raw, Manner(**how), wait=False)
 
     def embed_sparse(
         self,

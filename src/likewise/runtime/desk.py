@@ -144,15 +144,17 @@ class Desk:
 
         return self._queue(pending, len(pairs), read, wait=wait)
 
-    def labels(self, inputs: Inputs, raw: bool, manner: Manner, *, wait: bool) -> Future[Scored]:
-        """Queue texts by themselves that become scores of the model's labels."""
+    def labels(
+        self, inputs: Inputs, prompt: str, raw: bool, manner: Manner, *, wait: bool
+    ) -> Future[Scored]:
+        """Queue texts by themselves, after `prompt`, that become scores of the model's labels."""
         self._reader.require_single()
         inputs = listed(inputs)
         pending = self._scoring(len(inputs), raw, manner)
 
         def read(start: int, end: int) -> list[Piece]:
             with pending.tokenising():
-                encoded = self._reader.texts(inputs[start:end], start, "", _cut(manner))
+                encoded = self._reader.texts(inputs[start:end], start, prompt, _cut(manner))
             return pending.pieces(self._counted(encoded, start, manner), start)
 
         return self._queue(pending, len(inputs), read, wait=wait)
@@ -271,6 +273,8 @@ class Desk:
                 f"reads {len(first.ids)}",
                 param="input",
                 inputs=tuple(start + at for at in cut),
+                tokens=encoded[cut[0]].total,
+                limit=len(encoded[cut[0]].ids),
             )
         if cut:
             lost = sum(encoded[at].total - len(encoded[at].ids) for at in cut)

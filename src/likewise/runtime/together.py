@@ -100,4 +100,6 @@ def require_whole(windows: Sequence[Window], model: str, limit: int) -> None:
             "together",
             param="input",
             inputs=tuple(cut),
+            tokens=total,
+            limit=limit,
         )

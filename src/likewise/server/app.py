@@ -144,6 +144,7 @@ def _remember(app: Starlette, guard: Guard) -> None:
     app.state.keys = guard.keys
     app.state.max_inputs = guard.max_inputs
     app.state.strict = guard.strict
+    app.state.defaults = guard.defaults
     app.state.body_timeout_s = guard.body_timeout_s
 
 

@@ -11,7 +11,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from likewise.base.errors import InputError, LikewiseError
+from likewise.base.errors import InputError, InputTooLong, LikewiseError
 from likewise.base.extras import missing
 from likewise.server.routing import dialect_of_scope
 
@@ -120,6 +120,8 @@ class Refusal:
     retry_after_s: float | None = None
     inputs: tuple[int, ...] = ()
     """Positions of the inputs that failed, where it is about some of them."""
+    lengths: tuple[int, int] | None = None
+    """Of a text that is too long: the tokens that the model reads, and those that it has."""
 
     def response(self, dialect: str = "openai") -> Response:
         """As `dialect` says it, with `Retry-After` where a retry can help."""
@@ -174,7 +176,13 @@ def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
     kind = _TEI_TYPES_BY_CODE.get(refusal.code) or _TEI_TYPES.get(status)
     if kind is None:
         kind = "Validation" if status < 500 else "Backend"
-    return {"error": refusal.message, "error_type": kind}
+    message = refusal.message
+    if refusal.lengths is not None:
+        # The sentence that clients of TEI look for.
+        most, given = refusal.lengths
+        theirs = f"Input validation error: `inputs` must have less than {most} tokens."
+        message = f"{theirs} Given: {given} ({message})"
+    return {"error": message, "error_type": kind}
 
 
 def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:
@@ -223,7 +231,10 @@ def refusal_of(error: LikewiseError) -> Refusal:
     after = error.retry_after_s
     if after is None and error.retryable:
         after = RETRY_AFTER_S
-    return Refusal(status, kind, str(error), error.code, error.param, after, error.inputs)
+    refusal = Refusal(status, kind, str(error), error.code, error.param, after, error.inputs)
+    if isinstance(error, InputTooLong) and error.limit is not None and error.tokens is not None:
+        return replace(refusal, lengths=(error.limit, error.tokens))
+    return refusal
 
 
 async def on_likewise_error(request: Request, error: Exception) -> Response:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from likewise.server.defaults import Defaults
+
 if TYPE_CHECKING:
     from likewise.server.keys import KeyRing
 
@@ -28,6 +30,8 @@ class Guard:
     """Inputs in one request."""
     strict: bool = False
     """Refuse fields that a dialect doesn't know, in place of ignoring and naming them."""
+    defaults: Defaults = Defaults()
+    """What holds for requests that don't say otherwise."""
     max_headers: int = MAX_HEADERS
     max_header_bytes: int = MAX_HEADER_BYTES
     """Names and values of all headers together."""

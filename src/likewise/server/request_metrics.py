@@ -60,12 +60,21 @@ class RequestMetrics:
             registry=registry,
         )
 
+        self._token_ids = Counter(
+            "likewise_token_id_inputs",
+            "Inputs that came as token ids, which may be another tokenizer's.",
+            ("model", "dialect"),
+            registry=registry,
+        )
+
     def saw(self, seen: Seen) -> None:
         """Count one request."""
         self._requests.labels(seen.route, seen.method, str(seen.status), seen.dialect).inc()
         self._seconds.labels(seen.route, seen.dialect).observe(seen.seconds)
         if seen.serialise_s is not None:
             self._serialise.labels(seen.dialect).observe(seen.serialise_s)
+        if ids := seen.notes.get("token_ids"):
+            self._token_ids.labels(seen.model or "", seen.dialect).inc(ids)
         if seen.runs:
             who = (seen.model or "", seen.lane or "", seen.dialect)
             self._inputs.labels(*who).observe(seen.inputs)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from likewise.base.clock import monotonic
 from likewise.base.errors import InputError
 from likewise.runtime.naming import resolved, with_short_names
+from likewise.server import token_ids
 from likewise.server.catalogue import Catalogue as Catalogue
 from likewise.server.catalogue import Listed as Listed
 from likewise.server.choosing import choose
@@ -145,6 +146,7 @@ async def computed(
         raise InputError(
             f"{len(inputs)} inputs in one request; the most is {most} (max_batch_inputs)"
         )
+    token_ids.check(request, inputs)
     options.setdefault("lane", lane_of(request, len(inputs)))
     options.setdefault("deadline", deadline_of(request))
     notes = noted(request)

@@ -14,6 +14,7 @@ import pytest
 from likewise.base.errors import SettingsError
 from likewise.cli import resolve, settings
 from likewise.cli.guarding import Guarding, guard_of, of_file
+from likewise.cli.request_options import Requests
 from likewise.server.listen import require_certificate
 from tests.support import wait_until
 
@@ -104,7 +105,8 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
     written = settings.parse(
         "[server]\nkeys = 'k.jsonl'\ncors_origins = ['https://a']\ntls_cert = '/c.pem'\n"
         "tls_key = 'k.pem'\nmax_batch_inputs = 3\nmax_connections = 4\nbody_timeout_s = 5\n"
-        "connection_idle_s = 6\nstrict = true\n"
+        "connection_idle_s = 6\nstrict = true\ndefault_prompt = 'p: '\nauto_truncate = false\n"
+        "token_ids = 'refuse'\n"
     ).server
     expected = Guarding(
         tmp_path / "k.jsonl",
@@ -117,13 +119,17 @@ def test_flags_go_before_the_file(tmp_path: Path) -> None:
         4,
         5,
         6,
+        Requests("p: ", None, False, "refuse"),
     )
     assert of_file(written, tmp_path, Guarding()) == expected
-    flags = Guarding(keys=Path("mine"), cors_origins=("https://b",))
+    said = Requests(default_prompt_name="query", auto_truncate=True)
+    flags = Guarding(keys=Path("mine"), cors_origins=("https://b",), requests=said)
     both = of_file(written, tmp_path, flags)
     assert (both.keys, both.cors_origins, both.max_connections) == (
         Path("mine"), ("https://b",), 4,
     )  # fmt: skip
+    # A prompt by flag takes the file's place, whichever way either is given.
+    assert both.requests == Requests(None, "query", True, "refuse")
 
 
 @pytest.mark.parametrize(

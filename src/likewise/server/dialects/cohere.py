@@ -12,6 +12,7 @@ from starlette.responses import Response
 from likewise.base.errors import DimensionsError, InputError
 from likewise.server import body, encode, lenient
 from likewise.server.choosing import VECTORS
+from likewise.server.defaults import overflow, prompt_for, unnamed_prompt
 from likewise.server.dialects.texts import text_of
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, using
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import Route
 
-    from likewise.base.types import Vectors
+    from likewise.base.types import Kind, Vectors
     from likewise.runtime.pending import Embedded
     from likewise.server.serving import Model
 
@@ -40,7 +41,7 @@ class EmbedV1Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     input_type: InputType | None = None
     embedding_types: list[EmbeddingType] | None = None
-    truncate: Truncate = "END"
+    truncate: Truncate | None = None
 
 
 class EmbedV2Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -53,7 +54,7 @@ class EmbedV2Request(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     model: str | None = None
     embedding_types: list[EmbeddingType] | None = None
     output_dimension: int | None = None
-    truncate: Truncate = "END"
+    truncate: Truncate | None = None
     max_tokens: int | None = None
     priority: int | None = None
 
@@ -83,6 +84,7 @@ class EmbedV2Answer(TypedDict):
 _V1 = msgspec.json.Decoder(EmbedV1Request)
 _V2 = msgspec.json.Decoder(EmbedV2Request)
 
+_KINDS: Mapping[str, Kind] = {"search_query": "query", "search_document": "document"}
 _BY_TYPE: Mapping[EmbeddingType, Callable[[Vectors], Sequence[Any]]] = {
     "float": lambda vectors: encode.numbers(vectors, "float"),
     "base64": lambda vectors: encode.numbers(vectors, "base64"),
@@ -158,27 +160,25 @@ async def _embedded(
     name: str | None,
     texts: Sequence[str],
     input_type: InputType | None,
-    truncate: Truncate,
+    truncate: Truncate | None,
     **options: Any,
 ) -> Embedded:
-    if truncate == "NONE":
-        options["overflow"] = "refuse"
-    else:
-        options |= {"overflow": "cut", "side": "left" if truncate == "START" else "right"}
+    options["overflow"] = overflow(request, None if truncate is None else truncate != "NONE")
+    options["side"] = "left" if truncate == "START" else "right"
     async with using(request, name, (VECTORS,)) as (_, model):
-        words = _words(model, input_type)
+        words = _words(model, input_type) or unnamed_prompt(request, model)
         return await computed(request, model.submit, texts, unit=True, **words, **options)
 
 
 def _words(model: Model, input_type: InputType | None) -> dict[str, Any]:
-    """What goes before each text: its prompt, as options of `submit`."""
-    if input_type == "search_query":
-        return {"kind": "query"}
-    if input_type not in ("classification", "clustering"):
-        return {"kind": "document"}
-    card = model.card
-    name = input_type if input_type in card.prompts else card.default_prompt_name
-    return {"prompt": ""} if name is None else {"prompt_name": name}
+    """Which prompt the request names, as options of `submit`; nothing where it names none."""
+    if input_type is None:
+        return {}
+    prompts = model.card.prompts
+    if input_type in prompts:
+        return {"prompt_name": input_type}
+    kind = _KINDS.get(input_type)
+    return {} if kind is None else prompt_for(kind, prompts)
 
 
 def _check_kind(input_type: InputType | None, images: list[str] | None) -> None:

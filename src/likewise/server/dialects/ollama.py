@@ -13,6 +13,7 @@ from starlette.responses import Response
 from likewise.base.errors import InputError, ModelNotFound
 from likewise.server import body, encode, notices
 from likewise.server.choosing import VECTORS
+from likewise.server.defaults import overflow, unnamed_prompt
 from likewise.server.dialects import (
     keep_alive,
     ollama_bodies,
@@ -158,11 +159,11 @@ async def embed(request: Request) -> Response:
             request,
             model.submit,
             texts,
-            prompt="",
+            **unnamed_prompt(request, model),
             dimensions=_dimensions(model, asked.dimensions),
             unit=True,
             limit=wanted.limit,
-            overflow="refuse" if asked.truncate is False else "cut",
+            overflow=overflow(request, asked.truncate),
         )
     content: dict[str, Any] = {
         "model": shown,
@@ -191,7 +192,7 @@ async def embeddings(request: Request) -> Response:
             request,
             model.submit,
             [asked.prompt],
-            prompt="",
+            **unnamed_prompt(request, model),
             unit=True,
             limit=wanted.limit,
             overflow="refuse",

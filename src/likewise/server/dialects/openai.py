@@ -88,7 +88,7 @@ async def embedded(request: Request, raw: bytes) -> Response:
 async def _found(
     request: Request, model: Model, asked: EmbeddingsRequest, given: list[Any]
 ) -> Embedded:
-    chosen = options(asked, model.prompts, model.space.dimensions)
+    chosen = options(request, asked, model)
     if asked.late_chunking:
         chosen = late_options(asked, chosen)
         return await computed(request, model.submit_late, given, **chosen)

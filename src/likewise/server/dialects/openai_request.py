@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
 from likewise.base.errors import DimensionsError, InputError
+from likewise.server.defaults import overflow, prompt_for, unnamed_prompt
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from likewise.server.serving import Model
 
 Output = Literal["float", "int8", "uint8", "binary", "ubinary", "base64"]
 
@@ -105,24 +111,19 @@ def agreed(asked: EmbeddingsRequest, *names: str) -> Any:
     return values[0] if values else None
 
 
-def options(asked: EmbeddingsRequest, prompts: Mapping[str, str], width: int) -> dict[str, Any]:
-    """What the model's `submit` is told, for a model of `width` that has these `prompts`.
+def options(request: Request, asked: EmbeddingsRequest, model: Model) -> dict[str, Any]:
+    """What `submit` of `model` is told.
 
     Raises:
         InputError: two fields contradict each other, or one asks for what isn't done here.
     """
     _refuse_what_isnt_followed(asked)
-    unit = agreed(asked, "normalize", "normalized", "use_activation") is not False
+    is_raw = agreed(asked, "normalize", "normalized", "use_activation") is False
     dimensions = agreed(asked, "dimensions", "output_dimension")
     if dimensions is not None and dimensions < 1:
         raise DimensionsError("dimensions must be at least 1", param="dimensions")
-    if not unit and dimensions not in (None, width):
-        raise InputError(
-            "a vector cut to fewer dimensions always has length 1; leave out `dimensions` or "
-            "`normalize: false`",
-            param="normalize",
-        )
-    chosen = _cutting(asked) | {"dimensions": dimensions, "unit": unit}
+    chosen = _cutting(request, asked) | {"dimensions": dimensions}
+    chosen |= {"unit": not is_raw, "raw": is_raw}
     if asked.messages is not None:
         if named := _named(asked):
             raise InputError(
@@ -131,7 +132,8 @@ def options(asked: EmbeddingsRequest, prompts: Mapping[str, str], width: int) ->
             )
         chosen |= {"prompt": "", "special": asked.add_special_tokens is True}
     else:
-        chosen |= _prompt(asked, prompts) | {"special": asked.add_special_tokens is not False}
+        chosen |= _prompt(asked, model.prompts) or unnamed_prompt(request, model)
+        chosen |= {"special": asked.add_special_tokens is not False}
     if (asked.priority or 0) > 0:
         chosen["lane"] = "bulk"
     return chosen
@@ -159,24 +161,24 @@ def _named(asked: EmbeddingsRequest) -> list[str]:
 
 
 def _prompt(asked: EmbeddingsRequest, prompts: Mapping[str, str]) -> dict[str, str]:
-    """Which prompt goes before each text, as `submit` wants it said."""
+    """Which prompt the request names, as `submit` wants it said; nothing where it names none."""
     named = _named(asked)
     if len(named) > 1:
         raise InputError(
             f"{' and '.join(named)} both choose the prompt; send one of them", param=named[-1]
         )
     if not named:
-        return {"kind": "document"}
+        return {}
     (field,) = named
     value: str = getattr(asked, field)
     if field == "prompt_name":
         return {"prompt_name": value}
-    if value in prompts and value not in ("document", "query"):
+    if value in _KINDS and (value not in prompts or value in ("document", "query")):
+        return prompt_for(_KINDS[value], prompts)
+    if value in prompts:
         return {"prompt_name": value}
-    if value in _KINDS:
-        return {"kind": _KINDS[value]}
     if field == "task" and value in _TASKS and not prompts:
-        return {"prompt": ""}
+        return {}
     known = ", ".join(dict.fromkeys([*_KINDS, *prompts]))
     raise InputError(
         f"{field} is {value!r}, and the model has no prompt of that name; known: {known}",
@@ -184,11 +186,12 @@ def _prompt(asked: EmbeddingsRequest, prompts: Mapping[str, str]) -> dict[str, s
     )
 
 
-def _cutting(asked: EmbeddingsRequest) -> dict[str, Any]:
+def _cutting(request: Request, asked: EmbeddingsRequest) -> dict[str, Any]:
     """What happens to texts that are too long, as `submit` wants it said."""
     cuts = agreed(asked, "truncate", "truncation")
     most = asked.truncate_prompt_tokens
-    chosen: dict[str, Any] = {"overflow": "refuse" if cuts is False else "cut"}
+    is_asked = cuts is None and most is not None
+    chosen: dict[str, Any] = {"overflow": "cut" if is_asked else overflow(request, cuts)}
     if most is not None:
         if cuts is False:
             raise InputError(

@@ -141,7 +141,7 @@ async def _reranked(request: Request, raw: bytes, shape: _Shape) -> Response:
         raise InputError("query is empty", param="query")
     texts = _texts(asked)
     _check_counts(asked)
-    how = asked.how(cuts=asked.truncation is not False)
+    how = asked.how(request, cuts=asked.truncation)
     by = _asked_by(request, asked)
     async with using(request, model_named(asked.model), needs_of(by)) as (name, model):
         chosen = way(model, by, any_vectors=False)

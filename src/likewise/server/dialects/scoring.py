@@ -15,6 +15,7 @@ from likewise.base.errors import InputError, ModelUnsupported
 from likewise.models.heads import Scores
 from likewise.runtime.sinks import Scored
 from likewise.server.choosing import TOKENS, VECTORS, reranks
+from likewise.server.defaults import overflow, refuse_prompted_pairs
 from likewise.server.serving import computed, lane_of, noted
 from likewise.vectors.maxsim import maxsim
 
@@ -50,8 +51,10 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     truncation_side: Literal["left", "right"] | None = None
     add_special_tokens: bool = True
 
-    def how(self, *, cuts: bool) -> How:
-        """How texts that are too long are treated; `cuts`: what is done if nothing is said.
+    def how(self, request: Request, *, cuts: bool | None) -> How:
+        """How texts that are too long are treated, if `truncate_prompt_tokens` doesn't say.
+
+        `cuts`: whether they are cut; None: as the operator says.
 
         Raises:
             InputError: a field asks for what isn't done here.
@@ -69,7 +72,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
                 "the model reads",
                 param="truncate_prompt_tokens",
             )
-        how: How = {"overflow": "cut" if cuts or limit is not None else "refuse"}
+        how: How = {"overflow": overflow(request, cuts if limit is None else True)}
         if limit is not None and limit > 0:
             how["limit"] = limit
         if self.truncation_side is not None:
@@ -172,6 +175,7 @@ async def scored(
                 "score; /classify gives them all for a text",
                 param="model",
             )
+        refuse_prompted_pairs(request)
         return await computed(request, model.submit_pairs, pairs, raw=raw, prompt=prompt, **how)
     if prompt is not None:
         raise ModelUnsupported(

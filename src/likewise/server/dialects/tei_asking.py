@@ -17,6 +17,7 @@ from likewise.base.names import nearest
 from likewise.runtime.sinks import Times
 from likewise.server import body, encode, lenient
 from likewise.server.choosing import choose
+from likewise.server.defaults import overflow, unnamed_prompt
 from likewise.server.serving import characters, computed, lane_of, using
 
 if TYPE_CHECKING:
@@ -203,25 +204,26 @@ class Cutting(TypedDict):
     side: CutSide | None
 
 
-def cutting(asked: Any) -> Cutting:
-    """What `truncate` and `truncation_direction` ask for; cut, where the model's files say."""
+def cutting(ask: Ask, asked: Any) -> Cutting:
+    """What `truncate` and `truncation_direction` ask for, where the model's files say."""
     side = asked.truncation_direction
     return {
-        "overflow": "refuse" if asked.truncate is False else "cut",
+        "overflow": overflow(ask.request, asked.truncate),
         "side": None if side is None else cast("CutSide", side.lower()),
     }
 
 
-def prompt_name_of(model: Model, name: str | None) -> str | None:
-    """The prompt called `name`; None: the one that the folder makes the default, if any.
+def prompt_of(ask: Ask, model: Model, name: str | None) -> str:
+    """The text of the prompt called `name`; None: of the one that is put before texts anyway.
 
     Raises:
         InputError: the folder has no prompt of that name; those it has are named.
+        SettingsError: nor of the name that the operator gave.
     """
     prompts = model.card.prompts
     if name is None:
-        default = model.card.default_prompt_name
-        return default if default in prompts else None
+        said = unnamed_prompt(ask.request, model)
+        return str(said.get("prompt", model.card.prompt(None)))
     if name not in prompts:
         known = ", ".join(prompts) or "none"
         raise InputError(
@@ -229,13 +231,7 @@ def prompt_name_of(model: Model, name: str | None) -> str | None:
             f"{known}",
             param="prompt_name",
         )
-    return name
-
-
-def prompt_of(model: Model, name: str | None) -> str:
-    """The text of that prompt; raises as `prompt_name_of` does."""
-    chosen = prompt_name_of(model, name)
-    return "" if chosen is None else model.card.prompts[chosen]
+    return prompts[name]
 
 
 def listed(given: str | list[str | int | list[int]]) -> list[str | list[int]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from likewise.base.errors import InputEmpty, InputError, ModelUnsupported
 from likewise.server.choosing import SCORES, VECTORS, reranks
+from likewise.server.defaults import refuse_prompted_pairs, unnamed_prompt
 from likewise.server.dialects.tei_asking import (
     Ask,
     Asked,
@@ -140,7 +141,12 @@ async def _raw_scores(
         if not places:
             continue
         some = [inputs[at] for at in places]
-        found = await submitted(ask, submit, some, raw=True, lane=lane, **cutting(asked))
+        prompt = unnamed_prompt(ask.request, model) if kind is str else {}
+        if kind is tuple:
+            refuse_prompted_pairs(ask.request)
+        found = await submitted(
+            ask, submit, some, raw=True, lane=lane, **prompt, **cutting(ask, asked)
+        )
         tally.add(some, found.tokens, found, places)
         rows |= zip(places, found.scores, strict=True)
     return np.stack([rows[at] for at in range(len(inputs))])
@@ -194,8 +200,9 @@ async def _relevance(ask: Ask, model: Model, asked: RerankRequest, tally: Tally)
             + ('; "by": "cosine" ranks by its vectors' if "vectors" in gives else ""),
             param="model",
         )
+    refuse_prompted_pairs(ask.request)
     pairs = [(asked.query, text) for text in asked.texts]
-    found = await submitted(ask, model.submit_pairs, pairs, raw=True, **cutting(asked))
+    found = await submitted(ask, model.submit_pairs, pairs, raw=True, **cutting(ask, asked))
     tally.add(pairs, found.tokens, found)
     raw = found.scores[:, 0]
     return raw if asked.raw_scores else sigmoid(raw)
@@ -203,7 +210,7 @@ async def _relevance(ask: Ask, model: Model, asked: RerankRequest, tally: Tally)
 
 async def _cosines(ask: Ask, model: Model, asked: RerankRequest, tally: Tally) -> Vectors:
     lane = ask.lane or lane_of(ask.request, len(asked.texts))
-    how = {"unit": True, "lane": lane, **cutting(asked)}
+    how = {"unit": True, "lane": lane, **cutting(ask, asked)}
     query = await submitted(ask, model.submit, [asked.query], kind="query", **how)
     texts = await submitted(ask, model.submit, asked.texts, kind="document", **how)
     tally.add(asked.texts, texts.tokens, texts)

@@ -13,7 +13,7 @@ from likewise.server.dialects.tei_asking import (
     Done,
     decoded,
     opened,
-    prompt_name_of,
+    prompt_of,
     require_count,
 )
 
@@ -58,16 +58,13 @@ async def tokens(ask: Ask) -> Done:
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
     require_count(len(texts), "inputs")
     async with opened(ask, asked.model) as model:
-        name = prompt_name_of(model, asked.prompt_name)
-        prompt = "" if name is None else model.card.prompts[name]
+        prompt = prompt_of(ask, model, asked.prompt_name)
 
         def found() -> list[list[SimpleToken]]:
             return [
                 [
                     _shown(token, prompt + text)
-                    for token in model.tokens(
-                        text, prompt_name=name, special=asked.add_special_tokens
-                    )
+                    for token in model.tokens(prompt + text, special=asked.add_special_tokens)
                 ]
                 for text in texts
             ]

@@ -103,20 +103,15 @@ async def embed(ask: Ask) -> Done:
     if asked.dimensions is not None and asked.dimensions < 1:
         raise DimensionsError("dimensions must be at least 1", param="dimensions")
     async with opened(ask, asked.model, (VECTORS, SPARSE)) as model:
-        if not asked.normalize and asked.dimensions not in (None, model.card.dimensions):
-            raise InputError(
-                "fewer dimensions than the model's come with length 1: ask for them without "
-                "normalize: false",
-                param="normalize",
-            )
         found = await submitted(
             ask,
             model.submit,
             inputs,
-            prompt=prompt_of(model, asked.prompt_name),
+            prompt=prompt_of(ask, model, asked.prompt_name),
             dimensions=asked.dimensions,
             unit=asked.normalize,
-            **cutting(asked),
+            raw=not asked.normalize,
+            **cutting(ask, asked),
         )
         tally = Tally()
         tally.add(inputs, found.tokens, found)
@@ -172,8 +167,8 @@ async def _per_token(ask: Ask, gives: str, rows: Callable[[Answered], Any]) -> D
             model.submit_all,
             inputs,
             gives=(gives,),
-            prompt=prompt_of(model, asked.prompt_name),
-            **cutting(asked),
+            prompt=prompt_of(ask, model, asked.prompt_name),
+            **cutting(ask, asked),
         )
         tally = Tally()
         tally.add(inputs, found.token_counts, found)
@@ -191,9 +186,9 @@ async def similarity(ask: Ask) -> Done:
             ask,
             model.submit,
             texts,
-            prompt=prompt_of(model, parameters.prompt_name),
+            prompt=prompt_of(ask, model, parameters.prompt_name),
             unit=True,
-            **cutting(parameters),
+            **cutting(ask, parameters),
         )
         tally = Tally()
         tally.add(texts, found.tokens, found)

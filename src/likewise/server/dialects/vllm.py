@@ -15,6 +15,7 @@ from likewise.base.clock import wall
 from likewise.base.errors import InputError, ModelUnsupported
 from likewise.server import body, encode, lenient
 from likewise.server.choosing import SCORES, TOKENS, VECTORS, Need
+from likewise.server.defaults import unnamed_prompt
 from likewise.server.dialects.scoring import (
     BY_HEADER,
     MAX_PAIRS,
@@ -101,7 +102,7 @@ async def score(request: Request) -> Response:
     """A score for each pair of texts."""
     asked = lenient.decode(request, await _raw(request), _SCORE)
     first, second = _side(asked, _FIRST), _side(asked, _SECOND)
-    how = asked.how(cuts=False)
+    how = asked.how(request, cuts=False)
     async with using(request, asked.model, needs_of(asked.by, any_vectors=True)) as (name, model):
         by = way(model, asked.by, any_vectors=True)
         found = await scored(
@@ -135,7 +136,7 @@ async def classify(request: Request) -> Response:
     if is_infinity:
         noted(request)["dialect"] = "infinity"
     inputs = _inputs(asked.input)
-    how = asked.how(cuts=is_infinity)
+    how = asked.how(request, cuts=None if is_infinity else False)
     async with using(request, model_named(asked.model), (SCORES,)) as (name, model):
         raw = bool(asked.raw_scores) or asked.use_activation is False
         found, rows = await _classes(request, model, inputs, how, raw=raw)
@@ -160,7 +161,8 @@ async def _classes(
     request: Request, model: Model, inputs: Sequence[Any], how: How, *, raw: bool
 ) -> tuple[Scored, Vectors]:
     """What the model gave, and its numbers as shares of the labels unless `raw`."""
-    found = await computed(request, model.submit_labels, inputs, raw=True, **how)
+    prompt = unnamed_prompt(request, model)
+    found = await computed(request, model.submit_labels, inputs, raw=True, **prompt, **how)
     return found, found.scores if raw else _shares(found.scores, model.card.config)
 
 
@@ -208,7 +210,7 @@ async def pooling(request: Request) -> Response:
     if asked.input is None:
         raise InputError("the field 'input' is missing", param="input")
     inputs = _inputs(asked.input)
-    how = asked.how(cuts=False)
+    how = asked.how(request, cuts=False)
     async with using(request, asked.model, _NEEDED[asked.task or "embed"]) as (name, model):
         task = asked.task or _task(model)
         if asked.dimensions is not None and task != "embed":
@@ -241,9 +243,15 @@ async def _pooled(
     """A row or several for each input, the tokens of each, and which were cut."""
     is_raw = asked.use_activation is False
     if task == "embed":
-        _require_raw(is_raw and model.card.normalised, model)
         found = await computed(
-            request, model.submit, inputs, unit=not is_raw, dimensions=asked.dimensions, **how
+            request,
+            model.submit,
+            inputs,
+            unit=not is_raw,
+            raw=is_raw,
+            dimensions=asked.dimensions,
+            **unnamed_prompt(request, model),
+            **how,
         )
         return found.vectors, found.tokens, found.truncated
     if task == "classify":
@@ -252,7 +260,8 @@ async def _pooled(
     if task == "token_embed":
         gives = "tokens" if "tokens" in model.card.gives else "states"
         _require_raw(is_raw and gives in model.card.of_length_one, model)
-        given = await computed(request, model.submit_all, inputs, gives=(gives,), **how)
+        prompt = unnamed_prompt(request, model)
+        given = await computed(request, model.submit_all, inputs, gives=(gives,), **prompt, **how)
         each = (given.tokens if gives == "tokens" else given.states) or ()
         rows_of = each if is_raw else [normalise(one) for one in each]
         return rows_of, given.token_counts, given.truncated

@@ -87,9 +87,18 @@ def test_inputs_of_parts(client: TestClient, model: FakeScorer) -> None:
     [
         ("search_query", {}, None, {"kind": "query"}),
         ("search_document", {}, None, {"kind": "document"}),
-        ("classification", {}, None, {"prompt": ""}),
-        ("classification", {"document": "d: "}, None, {"prompt": ""}),
-        ("classification", {"other": "o: "}, "other", {"prompt_name": "other"}),
+        ("search_document", {"passage": "p: "}, None, {"prompt_name": "passage"}),
+        ("search_document", {"document": "", "passage": "p: "}, None, {"prompt_name": "document"}),
+        (
+            "search_query",
+            {"search_query": "q: ", "query": ""},
+            None,
+            {"prompt_name": "search_query"},
+        ),
+        # The model puts its own default prompt before a text of which nothing is said.
+        ("classification", {}, None, {}),
+        ("classification", {"document": "d: "}, None, {}),
+        ("classification", {"other": "o: "}, "other", {}),
         ("clustering", {"clustering": "c: ", "o": ""}, "o", {"prompt_name": "clustering"}),
         ("classification", {"classification": "c: "}, None, {"prompt_name": "classification"}),
     ],

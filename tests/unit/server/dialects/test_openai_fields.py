@@ -54,7 +54,7 @@ def test_every_field_may_be_null(client: TestClient, model: FakeModel) -> None:
     assert answer.status_code == 200, answer.text
     assert model.asked[-1] == plain
     assert plain == {
-        "inputs": TEXTS, "kind": "document", "dimensions": None, "overflow": "cut", "unit": True,
+        "inputs": TEXTS, "dimensions": None, "overflow": "cut", "unit": True, "raw": False,
         "special": True, "lane": "interactive", "deadline": None, "dialect": "openai",
     }  # fmt: skip
 
@@ -84,14 +84,16 @@ def test_objects_with_a_text(client: TestClient, model: FakeModel) -> None:
 @pytest.mark.parametrize("field", ["dimensions", "output_dimension"])
 def test_widths(client: TestClient, model: FakeModel, field: str) -> None:
     assert asked(client, model, **{field: 2})["dimensions"] == 2
-    # The model's own width changes nothing, whatever the length.
-    assert asked(client, model, **{field: DIMENSIONS, "normalize": False})["unit"] is False
+    for width in (2, DIMENSIONS):
+        told = asked(client, model, **{field: width, "normalize": False})
+        assert (told["dimensions"], told["unit"], told["raw"]) == (width, False, True)
 
 
 @pytest.mark.parametrize("field", ["normalize", "normalized", "use_activation"])
 def test_lengths(client: TestClient, model: FakeModel, field: str) -> None:
-    assert asked(client, model, **{field: True})["unit"] is True
-    assert asked(client, model, **{field: False})["unit"] is False
+    for unit in (True, False):
+        told = asked(client, model, **{field: unit})
+        assert (told["unit"], told["raw"]) == (unit, not unit)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +279,6 @@ USER = [{"role": "user", "content": "a"}]
         ({"truncate": True, "truncation": False}, "truncation", "say different things"),
         ({"embedding_type": "int8", "output_dtype": "float"}, "output_dtype", "different things"),
         ({"output_dimension": 0}, "dimensions", "at least 1"),
-        ({"dimensions": 2, "normalize": False}, "normalize", "always has length 1"),
         ({"embedding_type": "int8", "normalized": False}, "normalize", "vectors of length 1"),
         ({"embedding_type": "int4"}, "embedding_type", "invalid enum value 'int4'"),
         ({"embedding_type": []}, "embedding_type", "names no type"),

@@ -118,12 +118,13 @@ def test_parameters_a_level_deeper(client: TestClient, model: FakeModel) -> None
 def test_dimensions(client: TestClient, model: FakeModel) -> None:
     gave(client, "/embed", {"inputs": "a", "dimensions": 2})
     gave(client, "/embed", {"inputs": "a", "dimensions": DIMENSIONS, "normalize": False})
-    assert [asked["dimensions"] for asked in model.asked] == [2, DIMENSIONS]
-    error = refused(client, "/embed", {"inputs": "a", "dimensions": 2, "normalize": False})
-    assert "length 1" in error["error"]
+    gave(client, "/embed", {"inputs": "a", "dimensions": 2, "normalize": False})
+    assert [asked["dimensions"] for asked in model.asked] == [2, DIMENSIONS, 2]
+    assert [asked["unit"] for asked in model.asked] == [True, False, False]
+    assert [asked["raw"] for asked in model.asked] == [False, True, True]
     error = refused(client, "/embed", {"inputs": "a", "dimensions": 0})
     assert error == {"error": "dimensions must be at least 1", "error_type": "Validation"}
-    assert len(model.asked) == 2
+    assert len(model.asked) == 3
 
 
 def test_headers_say_what_it_took(client: TestClient, model: FakeModel) -> None:

@@ -299,12 +299,8 @@ def test_use_activation_where_it_can_be_followed() -> None:
         model = FakeScorer(is_normalised=normalised)
         with application(model) as client:
             body = {"input": "abc", "use_activation": False}
-            if normalised:
-                error = refused(client, "/pooling", body)
-                assert error["param"] == "use_activation"
-            else:
-                answered(client, "/pooling", body)
-                assert model.asked[0]["unit"] is False
+            answered(client, "/pooling", body)
+            assert (model.asked[0]["unit"], model.asked[0]["raw"]) == (False, True)
     with application(FakeScorer(outputs=("tokens",))) as client:
         body = {"input": "abc", "use_activation": False, "task": "token_embed"}
         assert refused(client, "/pooling", body)["param"] == "use_activation"
