@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 
 from likewise.base.errors import LikewiseError, SettingsError
+from likewise.base.loopback import is_loopback_url
 
 TIMEOUT_S = 60
 
@@ -53,7 +54,7 @@ def ask(
     data = None if asked is None else json.dumps(asked).encode()
     request = urllib.request.Request(url.rstrip("/") + path, data, headers, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=timeout_s) as response:
+        with _opener(url).open(request, timeout=timeout_s) as response:
             answer = json.load(response)
     except urllib.error.HTTPError as refused:
         with refused:
@@ -69,6 +70,24 @@ def ask(
     if not isinstance(answer, dict) or has not in answer:
         raise SettingsError(f"{url} isn't a likewise server", param="url")
     return answer
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows nothing: urllib would send the key on to wherever it is sent."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """No request; the answer becomes an error."""
+
+
+def _opener(url: str) -> urllib.request.OpenerDirector:
+    """What asks at `url`: straight, but for https to another machine, which may need a proxy.
+
+    A proxy reads all that goes through it to plain http, the key too, and can't reach this
+    machine's own addresses. For https it only passes on what it can't read.
+    """
+    is_straight = url.startswith("http://") or is_loopback_url(url)
+    proxies = urllib.request.ProxyHandler({} if is_straight else None)
+    return urllib.request.build_opener(proxies, _NoRedirects)
 
 
 def _words(body: bytes, status: int) -> str:

@@ -22,6 +22,7 @@ from likewise.base.errors import (
     SettingsError,
 )
 from likewise.base.log import fields, logger
+from likewise.base.loopback import is_loopback_url
 from likewise.client.answers import failure
 from likewise.client.dialects import DIALECTS
 from likewise.client.http import Http
@@ -46,7 +47,6 @@ _LIST_S = 5.0
 _LEAST_S = 0.1
 _TRIES = 3
 """For what another try may mend, but most likely doesn't."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _log = logger("client")
 
 
@@ -76,7 +76,7 @@ class Endpoint:
         self._pace = Pace(clock, rpm=address.rpm, tpm=address.tpm)
         is_secure = urlsplit(address.url).scheme == "https"
         self._http = Http(address.url, is_secure=is_secure)
-        if not is_secure and urlsplit(address.url).hostname not in _LOOPBACK and self._sent_key():
+        if not is_secure and not is_loopback_url(address.url) and self._sent_key():
             _log.warning(fields("key is sent over plain http", model=str(address)))
 
     def about(self) -> About:

@@ -18,6 +18,7 @@ import httpx
 
 from likewise.base.clock import monotonic
 from likewise.base.errors import EndpointGarbled, EndpointUnavailable, SettingsError
+from likewise.base.loopback import is_loopback
 from likewise.client.answers import Answer
 from likewise.version import __version__
 
@@ -46,6 +47,9 @@ class Http:
                 f"remote model: its URL isn't one: {wrong}", param="model"
             ) from None
         try:
+            # No proxy can reach this machine's own addresses, whatever NO_PROXY says.
+            host = httpx.URL(url).host
+            straight = {f"all://{_bracketed(host)}": None} if is_loopback(host) else None
             self._client = httpx.Client(
                 # Nothing is unpacked: a few bytes may become as many as there is memory.
                 headers={"user-agent": f"likewise/{__version__}", "accept-encoding": "identity"},
@@ -54,6 +58,7 @@ class Http:
                 verify=is_secure,
                 # A proxy sees nothing of what goes through it to https, and all of the rest.
                 trust_env=is_secure,
+                mounts=straight,
             )
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as wrong:
             # An address of a proxy may have a password in it, which isn't repeated.
@@ -108,6 +113,10 @@ class Http:
         """End all connections, those too on which an answer is awaited."""
         self._network.close()
         self._end()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _read(response: httpx.Response, url: str, most: int) -> bytes:

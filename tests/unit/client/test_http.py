@@ -13,6 +13,7 @@ import pytest
 from likewise.base.errors import EndpointGarbled, EndpointUnavailable
 from likewise.client.address import parse
 from likewise.client.endpoint import Endpoint
+from likewise.client.http import Http
 from tests.remote_kit import Reply, Scripted, scripted
 
 EVERY_S = 0.02
@@ -134,3 +135,21 @@ def test_a_packed_answer_is_not_unpacked(server: Scripted, how: str) -> None:
         endpoint.embed(["a"], 1, lane="interactive", overflow="refuse")
     assert {asked.headers["accept-encoding"] for asked in server.asked} == {"identity"}
     endpoint.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_this_machine_is_asked_without_a_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        http = Http(f"https://{host}:9", is_secure=True)
+        try:
+            with pytest.raises(EndpointUnavailable, match="can't be reached"):
+                http.ask(f"https://{host}:9/x", None, {}, seconds=30, most=100, hint="")
+        finally:
+            http.close()
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
