@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,10 @@ from likewise.models.locate import DEFAULT_MODEL, locate
 pytest_plugins = ("tests.postgres_kit",)
 
 REPO = Path(__file__).resolve().parents[1]
+
+# What other programs fetched for this user decides nothing here. The hub's client reads it once,
+# when it is imported, which nothing has done yet.
+os.environ["HF_HUB_CACHE"] = str(REPO / ".pytest_cache" / "no-hub-cache")
 
 
 @pytest.fixture(scope="session")

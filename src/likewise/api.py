@@ -70,7 +70,7 @@ def load(
             f"{model} is a remote model: reach it with likewise.connect({model!r})", param="model"
         )
     place = resolve.place(offline=offline, precision=precision, engine=engine)
-    found = locate(model, cache=place.cache, offline=place.offline)
+    found = locate(model, cache=place.cache, offline=place.offline, answer_s=place.hub_answer_s)
     return service.load(
         found.folder,
         name=found.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from likewise.base.spec import DEFAULT_MODEL
 from likewise.cli import loading
 from likewise.cli.remotes import Remotes
 from likewise.client.names import is_remote
+from likewise.models.own import folder_at, split_name, told_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from likewise.base.protocols import BoundModel
     from likewise.cli.resolve import Keeping, Place
@@ -50,6 +52,7 @@ def opened(place: Place, keeping: Keeping) -> Iterator[Catalogued]:
                 memory_budget=keeping.memory_budget,
                 default=keeping.default_model,
                 kept=kept,
+                hub_answer_s=place.hub_answer_s,
             )
         )
         cleanup.callback(registry.close)
@@ -82,11 +85,26 @@ class Catalogued:
         self._keeping = keeping
         self._cleanup = cleanup
         self._folders: dict[str, Path | None] = {}
+        self._names: dict[str, str] = {}
+        """What models in folders are called, by what was asked for, where that was settled."""
         self._asked: dict[str, str] = {}
         """Full names, by those that bindings use."""
         self._served: set[str] = set()
         self._remotes = Remotes()
         cleanup.callback(self._remotes.close)
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Settle what the models in folders among `names` are called, before any is loaded.
+
+        Two folders of one last name are told apart by what lies above them.
+        """
+        paths: dict[str, Path] = {}
+        for name in names:
+            called, source = split_name(name)
+            if not is_remote(name) and called is None and folder_at(source) is not None:
+                paths[name] = Path(os.path.abspath(Path(source).expanduser()))
+        settled = told_apart(list(dict.fromkeys(paths.values())))
+        self._names |= {name: settled[path] for name, path in paths.items()}
 
     def bound(self, name: str, binding: str) -> BoundModel:
         """The model called `name`, loaded and kept, because `binding` uses it.
@@ -157,10 +175,19 @@ class Catalogued:
             watch.start()
         with _in_settings("aliases"):
             for alias, name in keeping.aliases:
-                registry.alias(alias, name)
+                registry.alias(alias, self._meant(name))
         with _in_settings("default_model"):
             if keeping.default_model is not None:
                 registry.resolve(None)
+
+    def _meant(self, name: str) -> str:
+        """The full name of the model in the folder `name`; `name` itself where it is no folder."""
+        folder = folder_at(split_name(name)[1])
+        if folder is None or name in self._folders:
+            return name
+        wanted = folder.resolve()
+        full = [full for full, there in self._folders.items() if there == wanted]
+        return full[0] if full else name
 
     def _load(self, full: str) -> None:
         # It is only to be there: nobody holds it.
@@ -168,7 +195,8 @@ class Catalogued:
 
     def _add(self, name: str) -> str:
         located = loading.find(name, self._place)
-        return self._enter(located.name, name, located.folder)
+        full = self._names.get(name, located.name)
+        return self._enter(full, name, located.folder)
 
     def _add_unseen(self, name: str) -> str:
         """Take it into the list; only what may still be fetched needn't be here."""
@@ -181,19 +209,33 @@ class Catalogued:
         except ModelNotFound:
             if self._place.offline or "/" not in full:
                 raise
-        return self._enter(full, name, folder)
+        return self._enter(self._names.get(name, full), name, folder)
 
     def _enter(self, full: str, name: str, folder: Path | None) -> str:
         """One model may be asked for by several names; two models can't have one."""
         from likewise.runtime.making import Wanted
 
+        full = self._free(full, name, folder)
         if self._folders.setdefault(full, folder) != folder:
             raise SettingsError(
-                f"two models are called {full!r}: in {self._folders[full]} and in {folder}",
+                f"two models are called {full!r}: in {self._folders[full]} and in {folder}; give "
+                f"one another name: NAME={split_name(name)[1]}",
                 param="model",
             )
         if full not in {view.name for view in self.registry.models()}:
             self.registry.add(full, Wanted(name))
+        return full
+
+    def _free(self, full: str, name: str, folder: Path | None) -> str:
+        """`full`; longer by what lies above the folder where another has that name already."""
+        called, source = split_name(name)
+        if called is not None or folder_at(source) is None:
+            return full
+        parts = Path(os.path.abspath(Path(source).expanduser())).parts
+        longer = ("/".join(parts[-depth:]).lstrip("/") for depth in range(2, len(parts) + 1))
+        for candidate in (full, *longer):
+            if self._folders.get(candidate, folder) == folder:
+                return candidate
         return full
 
 

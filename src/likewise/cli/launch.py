@@ -115,6 +115,7 @@ def serve(
         tracer = _tracer(launch.otlp_endpoint, cleanup)
         cleanup.callback(server.join)
         models = cleanup.enter_context(catalogue.opened(launch.place, launch.keeping))
+        models.expect([*launch.models, *(spec.model for spec in launch.specs)])
         bindings = tuple(_live(launch, models, cleanup))
         is_empty = not bindings and launch.keeping.models_dir is None
         for name in launch.models or ((None,) if is_empty else ()):

@@ -35,6 +35,7 @@ def find(name: str | None, place: Place, *, revision: str | None = None) -> Loca
             cache=place.cache,
             offline=place.offline,
             revision=revision,
+            answer_s=place.hub_answer_s,
             progress=lambda got: show(got.done_bytes, got.total_bytes),
         )
 

@@ -26,6 +26,17 @@ ENVIRONMENT: dict[str, str] = {
     "XDG_CACHE_HOME": "Where LIKEWISE_HOME isn't set: models go into its folder 'likewise'.",
     "LIKEWISE_OFFLINE": "1 downloads nothing, ever.",
     "HF_HUB_OFFLINE": "1 means the same as LIKEWISE_OFFLINE=1.",
+    "TRANSFORMERS_OFFLINE": "1 means the same.",
+    "HF_HUB_CACHE": "The Hugging Face cache, which is looked into before anything is downloaded.",
+    "HF_HOME": "Where HF_HUB_CACHE isn't set: the cache is its folder 'hub'; without both, "
+    "`~/.cache/huggingface/hub`.",
+    "HF_ENDPOINT": "Another hub than https://huggingface.co, such as a mirror.",
+    "HF_TOKEN": "A token for gated and private models; also HUGGING_FACE_HUB_TOKEN, or the file "
+    "that HF_TOKEN_PATH names.",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1 sends that token with no download.",
+    "HF_HUB_ETAG_TIMEOUT": "Seconds within which the hub must begin to answer; 3 when not set.",
+    "HF_HUB_DOWNLOAD_TIMEOUT": "Seconds within which each part of a download must come; 10 when "
+    "not set.",
     "LIKEWISE_API_KEY": "A key that servers let in and that `likewise search --url` sends.",
     "LIKEWISE_API_KEY_FILE": "The file that holds it, as secrets of containers do.",
     "LIKEWISE_ADMIN_KEY": "A key that may also load, unload and delete models; with it "
@@ -41,6 +52,7 @@ ENVIRONMENT: dict[str, str] = {
 }
 """Every environment variable that Likewise reads."""
 
+_OFFLINE = ("LIKEWISE_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"", "0", "false", "no", "off"})
 
@@ -56,6 +68,8 @@ class Place:
     engine: str = AUTO
     overrides: OverrideTable = OverrideTable()
     """What holds for models whatever their own files say."""
+    hub_answer_s: float | None = None
+    """Seconds within which the hub must begin to answer; as is usual when None."""
 
 
 _DUCKDB = (".duckdb", ".ddb")
@@ -85,7 +99,7 @@ def place(
     if offline is None:
         offline = in_file
     if offline is None:
-        offline = _truth(env, "LIKEWISE_OFFLINE") or _truth(env, "HF_HUB_OFFLINE")
+        offline = any(_truth(env, name) for name in _OFFLINE)
     return Place(
         cache=_cache(written, env),
         offline=offline,
@@ -93,6 +107,7 @@ def place(
         threads=threads or (written.threads if written is not None else None),
         engine=engine or _engine(written, env),
         overrides=overriding.table() if overrides is None else overrides,
+        hub_answer_s=_hub_answer_s(env),
     )
 
 
@@ -299,6 +314,17 @@ def _engine(written: ModelSettings | None, env: Mapping[str, str]) -> str:
     name = env.get("LIKEWISE_ENGINE") or AUTO
     settings.require_engine(name, "LIKEWISE_ENGINE")
     return name
+
+
+def _hub_answer_s(env: Mapping[str, str]) -> float | None:
+    """As set; the hub's own client reads both, and ends in a traceback where one is no number."""
+    found: dict[str, int] = {}
+    for name in ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
+        if value := env.get(name):
+            if not (value.isascii() and value.isdecimal()) or not 0 < int(value[:9]):
+                raise SettingsError(f"{name} is {value!r}; write whole seconds", param=name)
+            found[name] = int(value)
+    return found.get("HF_HUB_ETAG_TIMEOUT")
 
 
 def _cache(written: ModelSettings | None, env: Mapping[str, str]) -> Path:

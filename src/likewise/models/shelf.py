@@ -84,6 +84,16 @@ def shelved(cache: Path, name: str | None = None) -> list[Shelved]:
     return sorted(found, key=lambda each: (-each.record.fetched_at, str(each.folder)))
 
 
+def record_in(folder: Path) -> Record | None:
+    """The record of the model in `folder`, if that lies where a cache of ours keeps it."""
+    try:
+        record = _read_record(folder / RECORD)
+    except ModelCorrupt:
+        return None
+    is_ours = (folder.parent.name, folder.name) == (_slug(record.name), record.revision)
+    return record if is_ours else None
+
+
 def names(cache: Path) -> list[str]:
     """What the models in the cache are called, by their folders' names; no record is read."""
     return [_named(path.name) for path in models_folder(cache).glob("[!.]*--*") if path.is_dir()]

@@ -13,6 +13,8 @@ from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
 
 if TYPE_CHECKING:
+    from likewise.models.locate import Located
+    from likewise.models.overrides import Overrides
     from likewise.runtime.generation import Generation, Hold
     from likewise.runtime.making import Wanted
     from likewise.runtime.service import Service
@@ -120,11 +122,17 @@ class View:
     _entry: Entry
     _now: float
     _default_keep_alive_s: float
+    _find: Callable[[Wanted], Located | None]
+    _overrides: Overrides
 
     @property
     def wanted(self) -> Wanted:
         """How it is found, run and kept."""
         return self._entry.wanted
+
+    def located(self) -> Located | None:
+        """Where it lies on this disk now; None where it doesn't. Reads folders."""
+        return self._find(self._entry.wanted)
 
     def facts(self) -> Mapping[str, Any]:
         """What the model says, and since and until when; `None` for never and not yet.
@@ -144,6 +152,8 @@ class View:
             "retry_in_s": max(0.0, failure.again_at - now) if failure is not None else None,
             "loads": entry.loads,
         }
+        if self._overrides:
+            facts["override"] = self._overrides.facts()
         if (generation := entry.generation) is not None:
             facts = {**generation.service.info(), **facts, **_loaded(entry, generation, now)}
         return facts

@@ -42,6 +42,8 @@ class Options:
     """The model of requests that name none; None for the only one."""
     kept: VectorCache | None = None
     """Where vectors are kept; it isn't closed with the registry."""
+    hub_answer_s: float | None = None
+    """Seconds within which the hub must begin to answer; as is usual when None."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,21 @@ class Loader:
 
         options = self.options
         return locate(
-            wanted.source, cache=options.cache, offline=options.offline, progress=progress
+            wanted.source,
+            cache=options.cache,
+            offline=options.offline,
+            answer_s=options.hub_answer_s,
+            progress=progress,
         )
+
+    def located(self, wanted: Wanted) -> Located | None:
+        """The model's folder as it is on this disk; None where it isn't, or is damaged."""
+        from likewise.models.locate import locate
+
+        try:
+            return locate(wanted.source, cache=self.options.cache, offline=True)
+        except LikewiseError:
+            return None
 
     def estimate(self, located: Located, wanted: Wanted) -> int:
         """Bytes that its weights will take; the most that they may where it isn't known yet.

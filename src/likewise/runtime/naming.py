@@ -27,8 +27,10 @@ def resolved(
         return next(iter(full_names))
     full = matched(name, by_name)
     if full is None:
+        # A path on this machine is nobody's business who doesn't know it.
+        shown = [known for known in by_name if not known.startswith(("/", ".", "~"))]
         raise ModelNotFound(
-            f"the model {name!r} isn't served here{advice_or_nearest(name, by_name)}; "
+            f"the model {name!r} isn't served here{advice_or_nearest(name, shown)}; "
             f"served: {served}",
             param="model",
         )

@@ -6,11 +6,11 @@ Synchronous and safe to use from several threads; what takes time is handed out 
 from __future__ import annotations
 
 from concurrent.futures import Future
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import monotonic
 from likewise.base.errors import AdminError, ModelNotFound
+from likewise.models.own import folder_at, split_name
 from likewise.runtime.entry import Entry, View
 from likewise.runtime.keeping import Keeping
 from likewise.runtime.making import Loader, Options, Wanted, stopping_progress
@@ -54,7 +54,16 @@ class Registry(Keeping):
 
     def _view(self, entry: Entry) -> View:
         default = self.options.keep_alive_s
-        return View(entry.name, tuple(entry.aliases), entry.state, entry, self._clock(), default)
+        return View(
+            entry.name,
+            tuple(entry.aliases),
+            entry.state,
+            entry,
+            self._clock(),
+            default,
+            self._loader.located,
+            self.options.overrides.of(entry.name, entry.wanted.source),
+        )
 
     def resolve(self, name: str | None) -> str:
         """The full name of the model called `name`; the default or only one's when None.
@@ -82,7 +91,8 @@ class Registry(Keeping):
             if there is not None and there.wanted != wanted:
                 raise AdminError(
                     f"the model {name!r} is served already, from {there.wanted.source!r} with "
-                    f"other settings; remove it first, or name the folder otherwise",
+                    f"other settings; remove it first, or give this one a name of its own: "
+                    f"NAME={wanted.source}",
                     param="model",
                 )
             for alias in aliases:
@@ -228,7 +238,7 @@ class Registry(Keeping):
                     f"never deleted; unload it instead",
                     param="model",
                 )
-        cached = cached_models(entry.name, cache=self.options.cache)
+        cached = cached_models(entry.wanted.source, cache=self.options.cache)
         self.drop(entry.name, reason="removed")
         remove_models(cached, cache=self.options.cache)
 
@@ -268,9 +278,14 @@ class Registry(Keeping):
                 raise AdminError(f"{alias!r} stands for {entry.name} already", param="aliases")
 
     def _rename(self) -> None:
-        """An alias goes before a short name, and a full name before both."""
+        """An alias goes before a short name, a full name before both; last is what was asked for.
+
+        That is often a path, which clients of other servers have as the model's name.
+        """
         self._full_names = tuple(self._entries)
-        names = with_short_names(self._full_names)
+        sources = {split_name(each.wanted.source)[1]: each for each in self._entries.values()}
+        names = {source: entry.name for source, entry in sources.items()}
+        names |= with_short_names(self._full_names)
         for entry in self._entries.values():
             names |= dict.fromkeys(entry.aliases, entry.name)
         self._by_name = names | {name: name for name in self._full_names}
@@ -280,6 +295,4 @@ class Registry(Keeping):
 
 
 def _lies_in_own_folder(wanted: Wanted) -> bool:
-    from likewise.models.locate import is_model_folder
-
-    return wanted.is_watched or is_model_folder(Path(wanted.source).expanduser())
+    return wanted.is_watched or folder_at(split_name(wanted.source)[1]) is not None

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from likewise.models.locate import Located
     from likewise.runtime.service import Service as Model
 
 
@@ -31,6 +32,10 @@ class Listed(Protocol):
 
     def facts(self) -> Mapping[str, Any]:
         """For people and programs: what `Service.info` says, and since and until when."""
+        ...
+
+    def located(self) -> Located | None:
+        """Where it lies on this disk, for who describes one that isn't loaded. Reads folders."""
         ...
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from likewise.base.types import Lane
+    from likewise.models.locate import Located
     from likewise.runtime.service import Service
     from likewise.server.choosing import Need
 
@@ -81,6 +82,10 @@ class _Loaded:
     def facts(self) -> Mapping[str, Any]:
         """What the model says."""
         return self._model.info()
+
+    def located(self) -> Located | None:
+        """Nothing: it is loaded, and says itself where it lies."""
+        return None
 
 
 @contextlib.asynccontextmanager

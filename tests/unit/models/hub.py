@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMIT = "a" * 40
@@ -45,7 +46,34 @@ class Hub:
     claimed: dict[str, bytes] = field(default_factory=dict)
     """Contents that the listing describes, where they differ from what is sent."""
     asked: list[str] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+    """The values of `Authorization` that came; empty where none did."""
+    refusal: tuple[int, str, str] | None = None
+    """Status, code and message that everything is refused with."""
+    refuses_files: bool = False
+    """Whether only files are refused, as the hub does with those of gated repositories."""
+    answers: threading.Event | None = None
+    """Nothing is answered until it is set."""
     endpoint: str = ""
+
+    def meet(self, headers: Message) -> None:
+        if "authorization" in headers:
+            self.tokens.add(headers["authorization"])
+        if self.answers is not None:
+            self.answers.wait(60)
+
+    def answered(self, path: str) -> tuple[int, dict[str, str], bytes]:
+        """Status, headers and content of what is answered at `path`."""
+        if self.refusal is not None and ("/resolve/" in path or not self.refuses_files):
+            status, code, message = self.refusal
+            return status, {"X-Error-Code": code, "X-Error-Message": message}, b""
+        if path.startswith("/api/models/some/model"):
+            return 200, {}, json.dumps(self.listing()).encode()
+        if path.startswith("/some/model/resolve/"):
+            content = self.files[path.split("/", 5)[5]]
+            digest = hashlib.sha256(content).hexdigest()
+            return 200, {"ETag": f'"{digest}"', "X-Repo-Commit": COMMIT}, content
+        return 404, {"X-Error-Code": "RepoNotFound"}, b'{"error": "Repository not found"}'
 
     def listing(self) -> dict[str, object]:
         siblings = []
@@ -85,26 +113,12 @@ def serving() -> Iterator[Hub]:
         def answer(self, *, body: bool) -> None:
             path = self.path.partition("?")[0]
             hub.asked.append(f"{self.command} {path}")
-            content, etag = b'{"error": "Repository not found"}', ""
-            if path.startswith("/api/models/some/model"):
-                content = json.dumps(hub.listing()).encode()
-            elif path.startswith("/some/model/resolve/"):
-                name = path.split("/", 5)[5]
-                content = hub.files[name]
-                etag = hashlib.sha256(content).hexdigest()
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "RepoNotFound")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if body:
-                    self.wfile.write(content)
-                return
-            self.send_response(200)
+            hub.meet(self.headers)
+            status, headers, content = hub.answered(path)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
-            if etag:
-                self.send_header("ETag", f'"{etag}"')
-                self.send_header("X-Repo-Commit", COMMIT)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
             if body:
                 self.wfile.write(content)

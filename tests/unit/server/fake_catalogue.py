@@ -8,10 +8,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.base.errors import AdminError
-from likewise.models.locate import Fetching
+from likewise.models.locate import Fetching, Located
 from likewise.runtime.naming import resolved, with_short_names
 from tests.unit.server.fakes import FakeModel
 
@@ -30,9 +31,13 @@ class FakeEntry:
     state: str = "unloaded"
     more: Mapping[str, Any] = field(default_factory=dict)
     is_own_folder: bool = False
+    folder: Path | None = None
 
     def facts(self) -> Mapping[str, Any]:
         return {**(self.model.info() if self.state == "loaded" else {}), **self.more}
+
+    def located(self) -> Located | None:
+        return None if self.folder is None else Located(self.folder, self.name, "folder", None)
 
 
 class FakeListing:

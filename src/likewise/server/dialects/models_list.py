@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from likewise.runtime import metrics
 from likewise.runtime.naming import client_names
+from likewise.server.dialects.described import described
 from likewise.server.errors import json_response
 from likewise.server.routing import Endpoint, Spoken
 
@@ -89,15 +91,19 @@ async def models(request: Request) -> Response:
     """The models that are served, each under every name by which clients may look for it."""
     served: Catalogue = request.app.state.models
     created = int(request.app.state.started_at)
-    waiting, most = _waiting(), request.app.state.max_inputs
-    rows = [
+    rows = await asyncio.to_thread(_rows, served, created, request.app.state.max_inputs)
+    wanted = request.query_params.get("endpoint")
+    listed = [_cohere(row) for row in rows if wanted is None or wanted in row["endpoints"]]
+    return json_response({"object": "list", "data": rows, "models": listed})
+
+
+def _rows(served: Catalogue, created: int, most: int) -> list[dict[str, Any]]:
+    waiting = _waiting()
+    return [
         _model(one, name, created, most, waiting.get(one.name, 0))
         for one in served.models()
         for name in client_names(one.name, one.aliases)
     ]
-    wanted = request.query_params.get("endpoint")
-    listed = [_cohere(row) for row in rows if wanted is None or wanted in row["endpoints"]]
-    return json_response({"object": "list", "data": rows, "models": listed})
 
 
 async def one_model(request: Request) -> Response:
@@ -108,9 +114,8 @@ async def one_model(request: Request) -> Response:
     found = next(one for one in served.models() if one.name == full)
     name = asked if asked in client_names(full, found.aliases) else full
     created = int(request.app.state.started_at)
-    return json_response(
-        _model(found, name, created, request.app.state.max_inputs, _waiting().get(full, 0))
-    )
+    most, waiting = request.app.state.max_inputs, _waiting().get(full, 0)
+    return json_response(await asyncio.to_thread(_model, found, name, created, most, waiting))
 
 
 def _waiting() -> dict[str, int]:
@@ -125,7 +130,7 @@ def _waiting() -> dict[str, int]:
 
 
 def _model(one: Listed, name: str, created: int, most: int, waiting: int) -> dict[str, Any]:
-    facts = one.facts()
+    facts = described(one)
     told: dict[str, Any] = {
         "id": name,
         "object": "model",

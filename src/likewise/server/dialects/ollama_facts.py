@@ -39,6 +39,8 @@ _LAYOUT = {
 }
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 _HEXADECIMAL = re.compile(r"[0-9a-f]{12,}")
+_DIGESTS: dict[tuple[Path, str, float, str], str] = {}
+_MOST_DIGESTS = 256
 _FOREVER_S = (2**63 - 1) / 1e9
 """As far from now as Ollama says for models that stay."""
 
@@ -77,7 +79,8 @@ class Told:
         self.about: Mapping[str, Any] = {}
         self.parameters: int | None = None
         written = self.facts.get("folder")
-        folder = None if written is None else Path(written)
+        found = one.located() if written is None else None
+        folder = found.folder if found is not None else Path(written) if written else None
         self.folder = folder if folder is not None and folder.is_dir() else None
         if self.folder is not None:
             self._read(self.folder)
@@ -245,16 +248,14 @@ def _cache_of(folder: Path) -> Path | None:
 
 
 def _digest(card: ModelCard, stamp: float) -> str:
-    try:
-        return _digest_once(card.folder, card.name, stamp)
-    except LikewiseError:
-        return ""
-
-
-@functools.lru_cache(maxsize=256)
-def _digest_once(folder: Path, name: str, stamp: float) -> str:
-    """Read the weights once as long as no file of the folder changes, which `stamp` tells."""
-    del stamp
-    cache = _cache_of(folder)
-    card = read_card(folder, name=name, find=finder(cache or folder))
-    return weights_digest(card, cache=cache)
+    """The weights are read once as long as no file of the folder changes, which `stamp` tells."""
+    key = (card.folder, card.name, stamp, repr(card.overrides))
+    if key not in _DIGESTS:
+        try:
+            digest = weights_digest(card, cache=_cache_of(card.folder))
+        except LikewiseError:
+            return ""
+        if len(_DIGESTS) >= _MOST_DIGESTS:
+            _DIGESTS.clear()
+        _DIGESTS[key] = digest
+    return _DIGESTS[key]
