@@ -101,7 +101,7 @@ def test_serving_connects_to_nothing(model_folder: Path, tmp_path: Path) -> None
                 break
         if server.poll() == NOT_ALLOWED:
             pytest.skip("this machine doesn't let a process filter its system calls")
-        body = json.dumps({"model": model_folder.name, "input": "a text"}).encode()
+        body = json.dumps({"model": str(model_folder), "input": "a text"}).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/v1/embeddings",
             data=body,

@@ -253,7 +253,9 @@ def _digest(card: ModelCard, stamp: float) -> str:
     if key not in _DIGESTS:
         try:
             digest = weights_digest(card, cache=_cache_of(card.folder))
-        except LikewiseError:
+        except LikewiseError as wrong:
+            # Who asks for vectors is told; a list of models goes on without.
+            _log.info(fields("model without a digest", model=card.name, error=wrong))
             return ""
         if len(_DIGESTS) >= _MOST_DIGESTS:
             _DIGESTS.clear()

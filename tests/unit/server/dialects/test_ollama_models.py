@@ -48,7 +48,8 @@ def make(tmp_path: Path) -> Make:
         modes = {f"pooling_mode_{pooling}": True}
         write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": WIDTH, **modes})
         write(folder / "sentence_bert_config.json", {"max_seq_length": 16})
-        write(folder / "tokenizer.json", {"version": "1.0"})
+        words = {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}
+        write(folder / "tokenizer.json", {"version": "1.0", "model": words})
         safetensors(folder / "model.safetensors")
         return folder
 
