@@ -64,6 +64,7 @@ class Intake:
         self._clock = clock
         self._looked: float | None = None
         self._scanned: object = None
+        self._scan_began: float | None = None
         self._not_before = 0.0
         self._pause = 0.0
         self.scans = 0
@@ -80,6 +81,17 @@ class Intake:
     def is_behind(self) -> bool:
         """Whether a source without a log isn't as it was when it was compared last."""
         return self._source.capture == "scan" and self._source.stamp() != self._scanned
+
+    def is_settled(self, since: float) -> bool:
+        """Whether all that was committed before `since`, by this clock, has been taken in.
+
+        Unlike `is_due` it asks nothing of the time since: where a look takes longer than the pause
+        between two looks, as on a busy machine, there would always be another one to wait for.
+        """
+        if self._source.capture == "outbox":
+            return self._looked is not None and self._source.tail() == 0
+        began = self._scan_began
+        return (began is not None and began >= since) or not self.is_behind()
 
     def read(self, keys: Sequence[Key]) -> dict[Key, Row]:
         """The rows as they are now.
@@ -127,7 +139,8 @@ class Intake:
 
     def again(self) -> None:
         """Look once more although nothing seems to have changed."""
-        self._scanned, self._looked, self._not_before = None, None, 0.0
+        self._scanned, self._looked, self._scan_began = None, None, None
+        self._not_before = 0.0
 
     def _relay(self) -> None:
         """The store commits first: a crash between the two doubles entries and loses none."""
@@ -160,7 +173,7 @@ class Intake:
             self._hold()
             noted += self._table.note(gone[start : start + _RELAY_ROWS])
             self._at("noted")
-        self._scanned = stamp
+        self._scanned, self._scan_began = stamp, began
         # Where vectors lie in the same database, each publication looks like a change.
         took = self._clock() - began
         self._pause = 0.0 if noted else min(max(2 * self._pause, _FIRST_REST), _LONGEST_REST)

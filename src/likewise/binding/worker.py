@@ -212,16 +212,22 @@ class Worker:
     ) -> None:
         """Work until nothing is left, telling `progress` how it stands now and then.
 
+        What is committed while the last rows are embedded is taken in too; what comes later may be
+        left to the next.
+
         Raises:
             LikewiseError: of a kind that a retry can't mend, or retries didn't.
         """
         stop = stop or threading.Event()
-        delay, went_well = self.options.first_delay, self._clock()
+        since = self._clock()
+        delay, went_well = self.options.first_delay, since
         told = went_well - _TELL_SECONDS
         while not stop.is_set():
             try:
                 worked = self.step()
                 delay, went_well = self.options.first_delay, self._clock()
+                if worked:
+                    since = went_well
             except LikewiseError as error:
                 impatient = self._clock() - went_well > self.options.patience_seconds
                 if impatient or not error.retryable:
@@ -237,7 +243,7 @@ class Worker:
             if not worked:
                 if self._table.is_paused():
                     break
-                if not self._has_work() and not self.intake.is_behind():
+                if not self._is_in_hand() and self.intake.is_settled(since):
                     break
                 self.intake.hurry()
                 stop.wait(self.options.poll_seconds)
@@ -254,12 +260,10 @@ class Worker:
             self._ledger.release()
 
     def _has_work(self) -> bool:
-        return (
-            bool(self._flying)
-            or self._table.has_work()
-            or self._is_sweep_due()
-            or self.intake.is_due()
-        )
+        return self._is_in_hand() or self.intake.is_due()
+
+    def _is_in_hand(self) -> bool:
+        return bool(self._flying) or self._table.has_work() or self._is_sweep_due()
 
     def _fill(self) -> None:
         """Keep `depth` batches between claim and publication."""
