@@ -25,6 +25,7 @@ from likewise.base.types import Chunk, Kind
 from likewise.binding.worker import Options, Worker
 from likewise.server import databases
 from likewise.stores.sqlite import SqliteTable
+from tests.support import BUSY_MS, LIMIT
 
 DIMENSIONS = 8
 SPACE = Space("fake", "00", "mean", DIMENSIONS, False, chunker="bars")
@@ -83,7 +84,7 @@ class Barrier:
 
     def __call__(self, texts: Sequence[str]) -> None:
         self.entered.set()
-        assert self.go.wait(30), "nobody let the embedder go on"
+        assert self.go.wait(LIMIT), "nobody let the embedder go on"
 
 
 @contextmanager
@@ -96,7 +97,7 @@ def running(worker: Worker) -> Iterator[Future[None]]:
             yield run
         finally:
             stop.set()
-        run.result(30)
+        run.result(LIMIT)
 
 
 class App:
@@ -105,7 +106,7 @@ class App:
     def __init__(self, path: Path, journal: str = "wal", schema: str = "") -> None:
         self.path = path
         self.db = apsw.Connection(str(path))
-        self.db.set_busy_timeout(10_000)
+        self.db.set_busy_timeout(BUSY_MS)
         self.db.pragma("journal_mode", journal)
         self.db.pragma("foreign_keys", True)
         if schema:
@@ -256,10 +257,10 @@ def outside(path: Path, sql: str) -> None:
     """Run SQL with Python's own `sqlite3` in another process: an application without ours."""
     program = (
         "import sqlite3\n"
-        "db = sqlite3.connect(ARGS['path'], timeout=20)\n"
+        "db = sqlite3.connect(ARGS['path'], timeout=ARGS['limit'])\n"
         "db.executescript(ARGS['sql'])\n"
         "db.commit()\n"
     )
-    process = spawn(program, path=path, sql=sql)
-    _, errors = process.communicate(timeout=60)
+    process = spawn(program, path=path, sql=sql, limit=LIMIT)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors

@@ -9,7 +9,7 @@ import pytest
 
 from likewise.models.locate import DEFAULT_MODEL, locate
 
-pytest_plugins = ("tests.postgres_kit",)
+pytest_plugins = ("tests.hygiene", "tests.postgres_kit")
 
 REPO = Path(__file__).resolve().parents[1]
 

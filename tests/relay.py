@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from tests.support import LIMIT
+
 
 class Relay:
     """Listens on the loopback and carries what comes to a host and port, and back."""
@@ -44,7 +46,7 @@ class Relay:
         self._hang_up()
         # Threads come last that the one at the door starts.
         for each in self._threads:
-            each.join(30)
+            each.join(LIMIT)
         for one in (self._door, *self._sockets):
             one.close()
 

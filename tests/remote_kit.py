@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.binding_kit import fake_vector
+from tests.support import LIMIT
 
 
 @dataclass
@@ -98,7 +99,7 @@ def scripted() -> Iterator[Scripted]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             reply = made.answer(Asked(self.path, json.loads(raw) if raw else None, headers))
             if reply.after is not None:
-                reply.after.wait(30)
+                reply.after.wait(LIMIT)
             body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             self.send_response(reply.status)
             for name, value in reply.headers.items():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from likewise.base.chunking import DEFAULT_CHUNK
 from likewise.base.clock import monotonic
 from likewise.base.errors import BindingError, BindingNotFound, SettingsError
+from likewise.base.locks import set_lock_seconds
 from likewise.base.log import fields, logger
 from likewise.base.same import escapes_notice, keeps_escapes
 from likewise.base.spec import (
@@ -204,9 +205,13 @@ def open(
 
 
 def _address(given: str | Path) -> str:
-    """An address as it is, with a whole path; a plain path by its ending."""
+    """An address as it is, with a whole path; a plain path by its ending.
+
+    Whoever names a database also says, in the environment, how long to wait for one.
+    """
     from likewise.cli import resolve
 
+    set_lock_seconds(resolve.lock_seconds())
     if isinstance(given, str) and scheme_of(given) in SOURCES and ":" in given:
         return resolve.source(given, Path())
     return resolve.address(str(given), Path())

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import apsw
 
+from tests.support import BUSY_MS
+
 
 class Application(Protocol):
     """What tests do to rows. Each call is a transaction of its own."""
@@ -50,7 +52,7 @@ class SqliteApplication:
 
     def __init__(self, where: str) -> None:
         self.db = apsw.Connection(where)
-        self.db.set_busy_timeout(30_000)
+        self.db.set_busy_timeout(BUSY_MS)
         self.db.pragma("journal_mode", "wal")
         self.db.execute(self.TABLE)
 

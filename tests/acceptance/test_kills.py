@@ -8,6 +8,7 @@ import pytest
 
 from tests.acceptance.programs import WORKER
 from tests.acceptance.rigs import Rig
+from tests.support import LIMIT
 
 STEPS = {
     "log": (),
@@ -29,7 +30,7 @@ EVERYWHERE = (
 
 def run(rig: Rig, **options: object) -> int:
     process = rig.process(WORKER, drain=True, **options)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode in {0, -signal.SIGKILL}, errors
     return int(process.returncode)
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.acceptance.rigs import Rig
 from tests.binding_kit import Barrier, Fake
+from tests.support import LIMIT
 
 AGAIN = pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
 
@@ -19,10 +20,10 @@ def during(rig: Rig, change: Callable[[], object]) -> None:
     worker = rig.worker(Fake(barrier))
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(worker.step)
-        assert barrier.entered.wait(30)
+        assert barrier.entered.wait(LIMIT)
         change()
         barrier.go.set()
-        run.result(30)
+        run.result(LIMIT)
     worker.close()
 
 
@@ -110,11 +111,11 @@ def test_a_worker_that_stands_still_while_another_goes_on(rig: Rig) -> None:
     slow._ledger.hold = hold  # type: ignore[method-assign] # only this one worker's
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(attempt, slow.step)
-        assert barrier.entered.wait(30)
+        assert barrier.entered.wait(LIMIT)
         rig.app.write({1: "two"})
         rig.drain()
         barrier.go.set()
-        run.result(30)
+        run.result(LIMIT)
     slow.close()
     rig.drain()
     rig.assert_right()

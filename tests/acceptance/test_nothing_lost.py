@@ -14,6 +14,7 @@ import pytest
 from likewise.base.errors import MassDelete
 from tests.acceptance.programs import WORKER, WRITER
 from tests.acceptance.rigs import Rig
+from tests.support import LIMIT
 
 SECONDS = 4.0
 SLOW_SECONDS = {"duckdb": 10.0}
@@ -33,7 +34,7 @@ def test_whatever_is_killed(rig: Rig, seed: int) -> None:
     kills = kill_at_random(rig, random.Random(seed), writers)
     written = 0
     for writer in writers:
-        out, errors = writer.communicate(timeout=120)
+        out, errors = writer.communicate(timeout=LIMIT)
         assert writer.returncode == 0, errors
         written += int(out)
     assert written >= 2 * LEAST
@@ -58,6 +59,6 @@ def kill_at_random(rig: Rig, rng: random.Random, writers: Sequence[Any]) -> int:
         time.sleep(rng.random() * 0.6)  # not a wait: the moment of the kill is the random part
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
-            worker.communicate(timeout=30)
+            worker.communicate(timeout=LIMIT)
             kills += 1
     return kills

@@ -38,7 +38,7 @@ from tests.acceptance.swaps import (
     swap,
     work,
 )
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 STEPS = (
     "begun",
@@ -128,7 +128,7 @@ def test_every_answer_is_of_one_generation_while_others_write(rig: Rig) -> None:
             swapping.roll_back(swapping.previous(rig.spec.store_address, NAME), models)
             wait_until(lambda: is_answered_by(0), what="the way back")
             for each in writers:
-                assert each.communicate(timeout=60)[1] == ""
+                assert each.communicate(timeout=LIMIT)[1] == ""
             swapping.roll_back(swapping.previous(rig.spec.store_address, NAME), models)
             wait_until(lambda: is_answered_by(1), what="the switch")
             swapping.finish(rig.spec.store_address, NAME)
@@ -223,7 +223,7 @@ def test_killed_at(rig: Rig, step: str) -> None:
 
 def run(rig: Rig, **options: Any) -> int:
     process = rig.process(SWAP, text=new_text(rig), **options)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode in {0, -signal.SIGKILL}, errors
     return int(process.returncode)
 

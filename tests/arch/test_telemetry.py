@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import free_port, wait_until
+from tests.support import LIMIT, free_port, started
 
 # A seccomp filter: the system calls named in `fatal` end the process. It stays in force for every
 # thread started later and every child. Numbers are those of x86-64.
@@ -92,7 +92,7 @@ def test_loading_and_embedding_connect_to_nothing(model_folder: Path, tmp_path: 
 def test_serving_connects_to_nothing(model_folder: Path, tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-c", FILTER + SERVE, str(model_folder), str(port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
+    with started(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as server:
         assert server.stderr is not None
         said = ""
         for line in server.stderr:
@@ -108,12 +108,12 @@ def test_serving_connects_to_nothing(model_folder: Path, tmp_path: Path) -> None
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=LIMIT) as answer:
                 assert len(json.load(answer)["data"][0]["embedding"]) == 384
         finally:
             server.send_signal(signal.SIGTERM)
-            wait_until(lambda: server.poll() is not None, what="the server's end")
-    assert server.returncode == 0, said
+            code = server.wait(LIMIT)
+    assert code == 0, said
 
 
 def test_serving_loads_nothing_that_could_send_traces() -> None:

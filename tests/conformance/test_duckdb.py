@@ -16,6 +16,7 @@ import duckdb
 import numpy as np
 import pytest
 
+from likewise.base import locks
 from likewise.base.bound import BindingRecord
 from likewise.base.errors import (
     BindingExists,
@@ -40,6 +41,7 @@ from likewise.sql.duckdb_memo import Memo
 from likewise.stores import duckdb_lease
 from likewise.stores.duckdb import DuckdbTable
 from tests.binding_kit import SPACE, Fake, bars, fake_vector, spawn
+from tests.support import LIMIT, wait_until
 
 DOCS = "CREATE TABLE docs (id INTEGER PRIMARY KEY, title VARCHAR, body VARCHAR, other INTEGER)"
 HOLDER = """
@@ -279,16 +281,17 @@ def test_a_file_that_another_process_has(
     run(path, DOCS, "INSERT INTO docs VALUES (1, 'a', 'b', 0)")
     record = bind(path)
     process = holder(read_only=read_only)
-    monkeypatch.setattr(opening, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(locks, "_set", 0.05)
     with databases.ends(record) as (source, table):
-        with pytest.raises(DatabaseLocked, match=r"another process has it open.*likewise\.bind"):
+        said = r"another process has it open.*likewise\.bind.*for 0\.05 s, LIKEWISE_LOCK_TIMEOUT"
+        with pytest.raises(DatabaseLocked, match=said):
             source.read([(1,)])
         worker = Worker(source, table, Fake(), bars, options=Options(first_delay=0.01))
         stop, told = threading.Event(), threading.Event()
         monkeypatch.setattr(worker, "_note", lambda error: told.set() if error else None)
         thread = threading.Thread(target=worker.run, args=(stop,))
         thread.start()
-        assert told.wait(30)
+        assert told.wait(LIMIT)
         # Once it is let go, the worker goes on by itself.
         process.stdin.write("\n")
         process.stdin.flush()
@@ -300,7 +303,7 @@ def test_a_file_that_another_process_has(
             except DatabaseLocked:
                 continue
         stop.set()
-        thread.join(30)
+        thread.join(LIMIT)
         assert not thread.is_alive()
 
 
@@ -332,8 +335,8 @@ def test_the_file_is_free_while_nothing_happens(path: Path, holder: Callable[...
         while source.stamp() != vars(worker.intake)["_scanned"]:
             look()
         look()
-        while not vars(opening)["_instances"][path.resolve()].is_closed:
-            threading.Event().wait(0.01)  # nothing tells that it was closed
+        instance = vars(opening)["_instances"][path.resolve()]
+        wait_until(lambda: instance.is_closed, what="the file to be let go")
         process = holder()
         for _ in range(20):
             look()
@@ -645,7 +648,7 @@ with ends(record(f"duckdb:{ARGS['path']}", "docs")) as (source, table):
 def test_a_forked_process_is_refused(path: Path) -> None:
     run(path, DOCS)
     bind(path)
-    out, errors = spawn(FORKED, path=path).communicate(timeout=60)
+    out, errors = spawn(FORKED, path=path).communicate(timeout=LIMIT)
     assert out == "0\n1 1\n", errors
 
 

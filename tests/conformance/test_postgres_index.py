@@ -17,7 +17,7 @@ from likewise.stores import postgres_index, postgres_publish
 from likewise.stores.postgres import PostgresTable
 from tests.binding_kit import SPACE, Fake, bars, fake_vector, running
 from tests.postgres_kit import PgApp
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 VALID = (
     "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('likewise.docs_hnsw')"
@@ -153,7 +153,7 @@ def test_nobody_waits_for_a_build(kit: Kit) -> None:
         kit.write(100, 110)
         kit.drain()
         old.commit()
-        assert build.result(60)
+        assert build.result(LIMIT)
     assert kit.has_index()
 
 
@@ -179,7 +179,7 @@ def test_what_an_interrupted_build_left_is_built_again(kit: Kit) -> None:
         wait_until(lambda: kit.app(waiting)[0][0], what="the build")
         kit.table.index.stop()
         with pytest.raises(LikewiseError):
-            build.result(60)
+            build.result(LIMIT)
         old.commit()
     assert not kit.has_index()
     assert kit.table.maintain()

@@ -28,6 +28,7 @@ from likewise.sql.postgres_schema import Column, Relation
 from likewise.stores.memory import MemoryTable
 from tests.binding_kit import SPACE, Fake, bars, fake_vector
 from tests.postgres_kit import PgApp
+from tests.support import LIMIT, wait_until
 
 DOCS = "CREATE TABLE docs (id int PRIMARY KEY, slug text UNIQUE, title text, body text)"
 PARTITIONED = """
@@ -499,7 +500,7 @@ def test_a_writer_that_began_before_the_triggers(app: PgApp) -> None:
             while app(waits) == [(0,)]:
                 assert not done.is_set()
             slow("COMMIT")
-            installing.result(30)
+            installing.result(LIMIT)
         assert logged(source) == [((), "all")]
         assert [row.key for row in source.snapshot()] == [(1,)]
 
@@ -987,9 +988,7 @@ def test_notify_wakes_once_a_statement_that_wrote(app: PgApp) -> None:
         before = source.stamp()
         assert source.stamp() == before
         app("INSERT INTO docs SELECT n, n, 't', 'b' FROM generate_series(1, 100) n")
-        deadline = threading.Event()
-        while source.stamp() == before:
-            assert not deadline.wait(0.01)
+        wait_until(lambda: source.stamp() != before, what="the notice")
         after = source.stamp()
         app("UPDATE docs SET slug = slug || 'x'")
         assert app("SELECT pg_notification_queue_usage() >= 0") == [(True,)]

@@ -23,6 +23,7 @@ from tests.conformance.test_onnx_file import export, only_onnx
 from tests.conformance.test_static import OPTIONS, save_model2vec
 from tests.conformance.test_torch_any import write_foreign
 from tests.conformance.tiny import write_bert, write_cross_encoder
+from tests.support import LIMIT
 
 STATES: frozenset[Output] = frozenset(("states",))
 VECTORS: frozenset[Output] = frozenset(("vectors",))
@@ -45,7 +46,7 @@ def states(folder: Path, service: Service) -> tuple[list[Any], list[Any]]:
     from transformers import AutoModel
 
     net = AutoModel.from_pretrained(folder).eval()
-    ours = service.submit_all(WORDS, gives=("states",)).result(60).states
+    ours = service.submit_all(WORDS, gives=("states",)).result(LIMIT).states
     assert ours is not None
     theirs = []
     for text in WORDS:
@@ -93,9 +94,9 @@ def test_they_come_only_when_asked_for(make: Any, tmp_path: Path) -> None:
 def test_with_everything_else_that_a_model_gives(tmp_path: Path, engine: str) -> None:
     folder = write_m3(tmp_path / "m3")
     with opened(folder, engine) as service:
-        apart = service.submit_all(WORDS).result(60)
+        apart = service.submit_all(WORDS).result(LIMIT)
         gives = ("states", "tokens", "vectors", "sparse")
-        found = service.submit_all(WORDS, gives=gives).result(60)
+        found = service.submit_all(WORDS, gives=gives).result(LIMIT)
         assert apart.states is None
         assert found.states is not None and found.vectors is not None
         assert found.tokens is not None and apart.vectors is not None

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from likewise.runtime import cache_file, metrics
 from likewise.runtime.cache import MemoryCache, Size
 from likewise.runtime.cache_file import SqliteCache
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 WIDTH = 16
 PLENTY = 1 << 24
@@ -416,7 +416,7 @@ def test_keeping_returns_while_the_disk_is_slow_and_what_waits_is_bounded(
 
     def slow(rows: Any, stamps: Any, most: int) -> None:
         writes.append(len(rows))
-        assert go.wait(30)
+        assert go.wait(LIMIT)
         write(rows, stamps, most)
 
     monkeypatch.setattr(cache._file, "write", slow)

@@ -23,6 +23,7 @@ from likewise.server.run import server
 from likewise.vectors import quantize
 from likewise.vectors.maxsim import maxsim
 from tests.conformance.tiny import write_cross_encoder
+from tests.support import LIMIT
 
 # The clients' own warnings aren't ours to mend.
 pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore")]
@@ -69,7 +70,7 @@ def served(models: Mapping[str, Service]) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def http() -> Iterator[httpx.Client]:
     """Cohere's clients don't close their own."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=LIMIT) as client:
         yield client
 
 
@@ -136,7 +137,7 @@ def test_rerank_v1_of_objects(v1: cohere.Client, tiny: Service) -> None:
 
 def test_the_clients_that_await(address: str, tiny: Service, mini: Service) -> None:
     async def talk() -> None:
-        async with httpx.AsyncClient() as own:
+        async with httpx.AsyncClient(timeout=LIMIT) as own:
             late = cohere.AsyncClientV2("none", base_url=address, httpx_client=own)
             early = cohere.AsyncClient("none", base_url=address, httpx_client=own)
             first, second, third = await asyncio.gather(
@@ -241,7 +242,7 @@ def test_embed_v1(v1: cohere.Client, mini: Service) -> None:
 
 def posted(address: str, path: str, body: object) -> dict[str, Any]:
     """What clients without a library do."""
-    answer = httpx.post(address + path, json=body)
+    answer = httpx.post(address + path, json=body, timeout=LIMIT)
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found

@@ -20,6 +20,7 @@ from likewise.server.app import LOOPBACK_HOSTS, build
 from likewise.server.listen import address_of, listen
 from likewise.server.run import server
 from tests.conformance.tiny import write_bert, write_cross_encoder, write_json
+from tests.support import LIMIT
 
 pytestmark = [pytest.mark.model, pytest.mark.filterwarnings("ignore")]
 NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -73,7 +74,7 @@ def client(url: str) -> huggingface_hub.InferenceClient:
 def post(url: str, body: object) -> tuple[Any, Any]:
     """The answer's JSON, and its headers."""
     asked = urllib.request.Request(url, json.dumps(body).encode(), method="POST")
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    with urllib.request.urlopen(asked, timeout=LIMIT) as answer:
         return json.load(answer), answer.headers
 
 
@@ -180,7 +181,7 @@ def test_tokens_and_ids_are_the_same_text(url: str, model: Service) -> None:
 
 
 def test_info(url: str, model: Service) -> None:
-    with urllib.request.urlopen(f"{url}/info", timeout=60) as answer:
+    with urllib.request.urlopen(f"{url}/info", timeout=LIMIT) as answer:
         info = json.load(answer)
     assert info["model_id"] == NAME and info["model_sha"] == model.space.weights
     assert info["model_dtype"] == "float32"

@@ -21,6 +21,7 @@ from likewise.runtime.service import Service
 from likewise.server.app import LOOPBACK_HOSTS, build
 from likewise.server.listen import address_of, listen
 from likewise.server.run import server
+from tests.support import LIMIT
 from tests.unit.server.dialects.ollama_cli import CommandLine
 from tests.unit.server.fake_catalogue import FakeCatalogue
 
@@ -97,7 +98,7 @@ def test_a_long_text_is_cut_or_refused(client: ollama.Client, address: str) -> N
     assert refused.value.status_code == 400
     assert "the input length exceeds the context length" in refused.value.error
     sent = {"model": "all-minilm", "input": ["short", long]}
-    raw = httpx.post(f"{address}/api/embed", json=sent)
+    raw = httpx.post(f"{address}/api/embed", json=sent, timeout=LIMIT)
     assert raw.headers["x-likewise-truncated"] == "1"
     assert set(raw.json()) == {
         "model", "embeddings", "total_duration", "load_duration", "prompt_eval_count",
@@ -287,5 +288,5 @@ def test_what_langchain_sends(address: str) -> None:
     unset = ["mirostat", "mirostat_eta", "mirostat_tau", "num_ctx", "num_gpu", "num_thread"]
     unset += ["repeat_last_n", "repeat_penalty", "temperature", "stop", "tfs_z", "top_k", "top_p"]
     sent = {"model": "all-minilm", "input": ["a"], "options": dict.fromkeys(unset)}
-    answer = httpx.post(f"{address}/api/embed", content=json.dumps(sent))
+    answer = httpx.post(f"{address}/api/embed", content=json.dumps(sent), timeout=LIMIT)
     assert len(answer.json()["embeddings"][0]) == 384

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support import free_port, wait_until
+from tests.support import LIMIT, free_port, wait_until
 
 REPO = Path(__file__).resolve().parents[2]
 OTHERS = REPO / ".venv-endpoints" / "bin"
@@ -58,7 +58,7 @@ class Server:
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.name} ended:\n{self.log.read_text()[-2000:]}")
         try:
-            return httpx.get(f"{self.url}{self.ready}", trust_env=False).is_success
+            return httpx.get(f"{self.url}{self.ready}", trust_env=False, timeout=LIMIT).is_success
         except httpx.TransportError:
             return False
 

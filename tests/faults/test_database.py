@@ -45,7 +45,7 @@ from tests.binding_kit import (
     running,
     spawn,
 )
-from tests.support import wait_until
+from tests.support import BUSY_MS, LIMIT, wait_until
 
 HOLD = """
 import sqlite3
@@ -77,7 +77,7 @@ def test_another_program_holds_the_file_locked(bound: Bound) -> None:
     assert holder.stdout.readline() == "held\n"
     with running(worker):
         wait_until(lambda: "database_locked" in (worker.error or ""), what="the lock to be told")
-        holder.communicate("go\n", timeout=30)
+        holder.communicate("go\n", timeout=LIMIT)
         wait_until(lambda: bound.log() == [], what="the log to be empty")
     wait_until(lambda: bound.table.counts().holder is None, what="the lease to be given back")
     assert_right(bound)
@@ -138,7 +138,7 @@ def fill_up(path: Path, journal: str, how: str) -> str:
     """Run a worker into the limit; gives the error it met. The rest went well."""
     process = spawn(FULL, path=path, journal=journal, how=how)
     try:
-        out, errors = process.communicate(timeout=50)
+        out, errors = process.communicate(timeout=LIMIT)
     finally:
         process.kill()
     assert process.returncode == 0, errors
@@ -203,7 +203,7 @@ def test_a_file_that_may_not_be_written(bound: Bound) -> None:
         "    print(error)\n"
     )
     process = spawn(program, path=path)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 0, errors
     assert "check the permissions" in out
     shutil.rmtree(path.parent)
@@ -366,7 +366,7 @@ def test_an_older_copy_put_in_its_place(bound: Bound, tmp_path: Path, how: str) 
         older.close()
         bound.app.close()
     bound.app.db = apsw.Connection(str(bound.app.path))
-    bound.app.db.set_busy_timeout(10_000)
+    bound.app.db.set_busy_timeout(BUSY_MS)
     bound.app("UPDATE docs SET title = 'other' WHERE id = 1")
     worker.drain()
     assert_right(bound)
@@ -385,7 +385,7 @@ def test_a_dropped_binding_ends_the_worker(bound: Bound) -> None:
     with running(worker) as run:
         wait_until(lambda: bound.log() == [], what="the log to be empty")
         drop_binding(bound.app.path, "docs")
-        run.result(30)
+        run.result(LIMIT)
     assert "binding_not_found" in (worker.error or "")
     left = bound.app("SELECT name FROM sqlite_schema WHERE name LIKE '%likewise%'")
     assert left == []
@@ -498,7 +498,7 @@ def put_in_place(bound: Bound, copy: Path) -> None:
         copy.with_name(extra).unlink(missing_ok=True)
     os.replace(copy, bound.app.path)
     bound.app.db = apsw.Connection(str(bound.app.path))
-    bound.app.db.set_busy_timeout(10_000)
+    bound.app.db.set_busy_timeout(BUSY_MS)
 
 
 def test_an_idle_worker_notices_another_file(bound: Bound, tmp_path: Path) -> None:
@@ -522,12 +522,12 @@ def test_another_file_while_the_model_works(bound: Bound, tmp_path: Path) -> Non
     worker = bound.another(Fake(barrier))
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(worker.step)
-        assert barrier.entered.wait(30)
+        assert barrier.entered.wait(LIMIT)
         bound.app("VACUUM INTO ?", [str(tmp_path / "copy.db")])
         put_in_place(bound, tmp_path / "copy.db")
         barrier.go.set()
         with pytest.raises(LeaseLost, match="replaced"):
-            step.result(30)
+            step.result(LIMIT)
     assert dict(bound.table.fingerprints()) == before
     worker.drain()
     assert_right(bound)

@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from tests.binding_kit import DOCS, JOURNALS, App, Barrier, Bound, Fake, assert_right, unfence
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 
 @pytest.fixture(params=JOURNALS)
@@ -34,10 +34,10 @@ def during(bound: Bound, change: Callable[[], object]) -> None:
     worker = bound.another(Fake(barrier))
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(worker.step)
-        assert barrier.entered.wait(30)
+        assert barrier.entered.wait(LIMIT)
         change()
         barrier.go.set()
-        assert step.result(30) > 0
+        assert step.result(LIMIT) > 0
     worker.close()
 
 
@@ -140,6 +140,6 @@ def test_an_application_is_not_blocked_while_the_model_works(bound: Bound) -> No
             return False
         return True
 
-    during(bound, lambda: wait_until(written, 10, what="the application's write"))
+    during(bound, lambda: wait_until(written, LIMIT / 4, what="a write"))
     bound.drain()
     assert_right(bound)

@@ -13,6 +13,7 @@ import pytest
 from likewise.binding.reconcile import verify
 from tests.binding_kit import JOURNALS, App, Bound, assert_right, spawn
 from tests.faults.programs import SCHEMA, WORKER, WRITER
+from tests.support import LIMIT
 
 SEEDS = (11, 12)
 SECONDS = 6.0
@@ -36,13 +37,13 @@ def run_mix(tmp_path: Path, journal: str, seed: int, *, unfenced: bool = False) 
     kills = kill_at_random(path, random.Random(seed), unfenced=unfenced)
     written = 0
     for writer in writers:
-        out, errors = writer.communicate(timeout=120)
+        out, errors = writer.communicate(timeout=LIMIT)
         assert writer.returncode == 0, errors
         written += int(out)
     assert written > 50, "too few writes to say anything"
     assert kills >= 3, "too few kills to say anything"
     last = spawn(WORKER, path=path, drain=True, unfenced=unfenced)
-    out, errors = last.communicate(timeout=120)
+    out, errors = last.communicate(timeout=LIMIT)
     assert last.returncode == 0, errors
     app = App(path, journal)
     bound = Bound(app)
@@ -64,7 +65,7 @@ def kill_at_random(path: Path, rng: random.Random, *, unfenced: bool = False) ->
         assert worker.stdout.readline() == "ready\n", worker.communicate()[1]
         time.sleep(rng.random() * 0.6)  # not a wait: the moment of the kill is the random part
         worker.send_signal(signal.SIGKILL)
-        worker.communicate(timeout=30)
+        worker.communicate(timeout=LIMIT)
         kills += 1
     return kills
 

@@ -23,12 +23,12 @@ from likewise.server.app import LOOPBACK_HOSTS, build
 from likewise.server.guard import Guard
 from likewise.server.listen import listen
 from likewise.server.run import server
-from tests.support import wait_until
+from tests.support import LIMIT, started, wait_until
 from tests.unit.server.fakes import FakeModel
 
 PATH = b"/v1/embeddings"
 GOOD = b'{"input": "abc"}'
-PATIENCE_S = 30
+PATIENCE_S = LIMIT
 
 
 class Served:
@@ -73,7 +73,7 @@ class Served:
 
     def answers_still(self) -> None:
         url = f"http://127.0.0.1:{self.port}/v1/embeddings"
-        assert httpx.post(url, content=GOOD).status_code == 200
+        assert httpx.post(url, content=GOOD, timeout=LIMIT).status_code == 200
 
 
 def rest_of(client: socket.socket) -> bytes:
@@ -299,7 +299,7 @@ run(build({"m": FakeModel()}), listener)
 def process(repo: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server in a process of its own, which memory can be seen to go up and down in."""
     command = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(
+    with started(
         command, cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         try:
@@ -317,14 +317,14 @@ def test_bodies_made_to_harm_are_refused_in_bounded_memory(
     process: tuple[str, subprocess.Popen[str]], body: bytes
 ) -> None:
     url, running = process
-    answer = httpx.post(f"{url}/v1/embeddings", content=body, timeout=60)
+    answer = httpx.post(f"{url}/v1/embeddings", content=body, timeout=LIMIT)
     assert answer.status_code in (400, 404, 413), answer.text
     error = answer.json()["error"]
     assert error["code"] in ("invalid_input", "body_too_large", "model_not_found")
     assert len(answer.content) < 10_000
     memory = psutil.Process(running.pid).memory_info()
     assert memory.rss < 600 * 2**20
-    assert httpx.post(f"{url}/v1/embeddings", content=GOOD).status_code == 200
+    assert httpx.post(f"{url}/v1/embeddings", content=GOOD, timeout=LIMIT).status_code == 200
 
 
 def test_a_head_without_an_end_is_cut_off(served: Served) -> None:
@@ -382,7 +382,7 @@ def test_a_slow_client_is_cut_off(
     with impatient.connect() as client:
         client.sendall(beginning)
         client.settimeout(0.05)
-        for _ in range(20 * PATIENCE_S):
+        for _ in range(int(20 * PATIENCE_S)):
             try:
                 part = client.recv(65536)
             except TimeoutError:

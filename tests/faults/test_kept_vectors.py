@@ -14,6 +14,7 @@ import pytest
 
 from likewise.runtime.cache_file import SqliteCache
 from tests.binding_kit import spawn
+from tests.support import LIMIT
 
 WIDTH = 96
 MOST = 300 * 1024
@@ -88,7 +89,7 @@ def assert_right(path: Path, seeds: list[int]) -> int:
 def test_killed_between_two_rows(tmp_path: Path, kill_after: int) -> None:
     path = tmp_path / "kept.db"
     process = spawn(KEEPER, path=path, most=MOST, seed=1, kill_after=kill_after)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == -signal.SIGKILL, errors
     found = assert_right(path, [1])
     # The first transaction has at least one row, and at most some hundred.
@@ -104,7 +105,7 @@ def test_two_processes_share_it_and_are_killed_at_any_moment(tmp_path: Path) -> 
             for seed in (1, 2)
         ]
         for process in both:
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=LIMIT)
             assert process.returncode == -signal.SIGKILL, errors
         found = assert_right(path, [1, 2])
         assert found > 0, turn

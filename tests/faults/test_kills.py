@@ -9,6 +9,7 @@ import pytest
 
 from tests.binding_kit import DOCS, App, Bound, assert_right, spawn
 from tests.faults.programs import WORKER
+from tests.support import LIMIT
 
 STEPS = [
     "attached",
@@ -26,7 +27,7 @@ STEPS = [
 
 def worker(path: Path, **options: object) -> int:
     process = spawn(WORKER, path=path, drain=True, **options)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode in {0, -signal.SIGKILL}, errors
     return process.returncode
 

@@ -30,7 +30,7 @@ from tests.machines_kit import (
     tell,
     why_no_namespaces,
 )
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 if TYPE_CHECKING:
     from likewise.sql.postgres import Connection
@@ -140,12 +140,12 @@ def test_nothing_is_lost(site: Site, rig: Rig, seed: int) -> None:
     wait_until(lambda: not held & behind.holds(), what="taking over")
     behind.machine.mend()
     for writer in writers:
-        out, errors = writer.communicate(timeout=120)
+        out, errors = writer.communicate(timeout=LIMIT)
         assert writer.returncode == 0, errors
         assert int(out) >= 40
-    wait_until(lambda: is_done(rig), 60, what="rest")
+    wait_until(lambda: is_done(rig), what="rest")
     for work in (behind, level):
-        work.process.communicate(timeout=30)
+        work.process.communicate(timeout=LIMIT)
         assert work.process.returncode == 0
     rig.assert_right()
     with serving(rig, Model()) as live:

@@ -20,6 +20,7 @@ from likewise.stores.postgres import PostgresTable
 from likewise.stores.postgres_publish import Publisher
 from tests.binding_kit import SPACE, fake_vector
 from tests.postgres_kit import PgApp
+from tests.support import LIMIT
 
 K: Key = (1,)
 
@@ -197,7 +198,7 @@ def test_versions_of_the_feed_are_in_the_order_of_commits(bench: Bench) -> None:
             while not bench.app(waiting)[0][0]:
                 assert not done.done()
             open_transaction.commit()
-            assert done.result(30) == Applied(put=1)
+            assert done.result(LIMIT) == Applied(put=1)
     feed = bench.worker().published(0)
     assert (feed.version, feed.keys) == (2, (K,)) or feed.reset
 
@@ -231,9 +232,9 @@ def test_an_index_that_follows_from_two_publishers_misses_nothing(bench: Bench) 
     with ThreadPoolExecutor(4) as pool:
         following = pool.submit(follow)
         for each in [pool.submit(publish, number) for number in range(3)]:
-            each.result(60)
+            each.result(LIMIT)
         done.set()
-        following.result(60)
+        following.result(LIMIT)
     assert seen == set(bench.stored())
     assert len(seen) == 3 * count
 

@@ -18,7 +18,7 @@ from likewise.binding.status import status
 from likewise.binding.worker import Options, Worker
 from tests.binding_kit import DOCS, App, Barrier, Bound, Fake, assert_right, bars, running, spawn
 from tests.faults.programs import WORKER
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def test_the_second_worker_waits_for_the_first(bound: Bound) -> None:
     first, second = bound.another(Fake(barrier)), bound.another()
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(first.step)
-        assert barrier.entered.wait(30)
+        assert barrier.entered.wait(LIMIT)
         assert second.step() == 0
         assert status(bound.source, bound.table).state == "working"
         barrier.go.set()
-        assert step.result(30) == 3
+        assert step.result(LIMIT) == 3
     first.step()
     assert_right(bound)
     fill_more = bound.app("UPDATE docs SET title = 'u'")
@@ -65,14 +65,14 @@ def test_a_lease_that_ran_out_while_its_holder_lives(bound: Bound) -> None:
     second = bound.another()
     with ThreadPoolExecutor(1) as pool:
         step = pool.submit(first.step)
-        assert barrier.entered.wait(30)
+        assert barrier.entered.wait(LIMIT)
         bound.app("UPDATE likewise_binding SET lease_until = 0")
         second.drain()
         bound.app("UPDATE docs SET title = 'newest'")
         second.drain()
         barrier.go.set()
         with pytest.raises(LeaseLost):
-            step.result(30)
+            step.result(LIMIT)
     assert_right(bound)
     bound.app("UPDATE docs SET title = 'and on'")
     wait_until(lambda: first.step() == 0, what="the first to lead again")
@@ -85,10 +85,10 @@ def test_a_killed_holder_is_followed_at_once(bound: Bound) -> None:
     bound.close()
     bound.app.close()
     killed = spawn(WORKER, path=path, drain=True, kill_at="planned", lease=100000)
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=LIMIT)
     assert killed.returncode == -signal.SIGKILL
     last = spawn(WORKER, path=path, drain=True)
-    _, errors = last.communicate(timeout=60)
+    _, errors = last.communicate(timeout=LIMIT)
     assert last.returncode == 0, errors
 
 

@@ -20,7 +20,9 @@ from likewise.server.bindings import LiveBinding
 from likewise.server.listen import address_of, listen
 from likewise.server.run import server
 from tests.binding_kit import create_binding
-from tests.support import wait_until
+from tests.support import BUSY_MS, LIMIT, wait_until
+
+expect.set_options(timeout=1000 * LIMIT)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ROWS = [
@@ -74,7 +76,7 @@ class Site:
         """What an application does that knows nothing of us."""
         # Not sqlite3: two copies of SQLite in one process undo each other's locks.
         connection = apsw.Connection(str(self.database))
-        connection.set_busy_timeout(10_000)
+        connection.set_busy_timeout(BUSY_MS)
         connection.execute(sql, values)
         connection.close()
 
@@ -108,7 +110,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     complaints: list[str] = []
     context = browser.new_context(viewport={"width": 1000, "height": 760}, color_scheme="light")
     page = context.new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(1000 * LIMIT)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda message: complaints.append(message.text))
     page.goto(site.url)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from likewise.base.clock import Clock, monotonic
 from likewise.base.errors import BindingNotFound, LeaseLost, LikewiseError, SpaceMismatch
+from likewise.base.locks import briefly
 from likewise.base.log import fields, logger
 from likewise.binding.batches import BatchRows, parts
 from likewise.binding.edits import passages_of
@@ -176,6 +177,7 @@ class Worker:
             self._start_over()
             raise
 
+    @briefly()
     def run(self, stop: threading.Event) -> None:
         """Stay in step until `stop` is set, or the binding is dropped or made anew.
 

@@ -10,6 +10,7 @@ import click
 
 from likewise.base.errors import LikewiseError
 from likewise.base.extras import missing
+from likewise.base.locks import set_lock_seconds
 from likewise.base.names import nearest
 from likewise.cli import output
 from likewise.cli.groups import Group
@@ -117,7 +118,10 @@ def cli(log_level: str, log_format: str) -> None:
     Serve models, bind vectors to tables so that they follow every change, and search them, on
     your own machine.
     """
+    from likewise.cli import resolve
+
     output.log_to_stderr(log_level, log_format)
+    set_lock_seconds(resolve.lock_seconds())
 
 
 def main(argv: list[str] | None = None) -> None:

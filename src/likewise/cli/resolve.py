@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from likewise.base.durations import seconds
 from likewise.base.errors import SettingsError
+from likewise.base.locks import LOCK_SECONDS
 from likewise.base.spec import STORES, BindingSpec, scheme_of
 from likewise.cli import overriding, settings
 from likewise.engines.names import AUTO
@@ -48,6 +49,9 @@ ENVIRONMENT: dict[str, str] = {
     "LIKEWISE_REMOTE_KEY_FILE": "The file that holds it; looked into again for each request.",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "Where traces are sent, where likewise.toml doesn't say; see "
     "`otlp_endpoint` there.",
+    "LIKEWISE_LOCK_TIMEOUT": "Seconds that a command waits for a SQLite or DuckDB file that "
+    "another program has locked; 30 when not set. Servers and workers wait at most 5 at a time, "
+    "and try again.",
     "LIKEWISE_ENGINE": "What computes, where likewise.toml doesn't say; see `engine` there.",
 }
 """Every environment variable that Likewise reads."""
@@ -249,6 +253,27 @@ def specs(written: Settings, *, folder: Path) -> tuple[BindingSpec, ...]:
         ).as_typed()
         for each in written.binding
     )
+
+
+def lock_seconds(environment: Mapping[str, str] | None = None) -> float:
+    """How long a locked database file is waited for.
+
+    Raises:
+        SettingsError: the variable holds no number of seconds.
+    """
+    env = os.environ if environment is None else environment
+    written = env.get("LIKEWISE_LOCK_TIMEOUT")
+    if not written:
+        return LOCK_SECONDS
+    try:
+        found = float(written)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise SettingsError(
+            f"LIKEWISE_LOCK_TIMEOUT is {written!r}: it must be a number of seconds, such as 30"
+        )
+    return found
 
 
 def otlp_endpoint(

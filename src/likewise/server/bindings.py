@@ -13,6 +13,7 @@ from likewise.base.errors import (
     LikewiseError,
     NotYetSearchable,
 )
+from likewise.base.locks import briefly
 from likewise.base.log import fields, logger
 from likewise.server.databases import clean_up
 from likewise.server.generations import (
@@ -177,6 +178,7 @@ class LiveBinding:
             or self._notice(serving.record)
         )
 
+    @briefly()
     def search(
         self, text: str, k: int = 10, *, freshness: Freshness = "any", wait_s: float = WAIT_S
     ) -> list[Result]:
@@ -214,6 +216,7 @@ class LiveBinding:
                 if not self._is_replaced(serving):
                     raise
 
+    @briefly()
     def status(self) -> Status:
         """How far the vectors have followed the rows.
 
@@ -223,6 +226,7 @@ class LiveBinding:
         """
         return self._serving.status()
 
+    @briefly()
     def state(self) -> dict[str, Any]:
         """The binding's state for people and programs; with `error` when it can't be read."""
         serving = self._serving
@@ -241,6 +245,7 @@ class LiveBinding:
         }
         return own | about | {"error": self.trouble or own.get("error")}
 
+    @briefly()
     def _mind(self) -> None:
         """Follow what the database says of the binding's generations."""
         while not self._stopping.is_set():

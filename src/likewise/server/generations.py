@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from likewise.base.clock import monotonic
 from likewise.base.errors import BindingError, LikewiseError, NotYetSearchable
 from likewise.base.extras import missing
+from likewise.base.locks import briefly
 from likewise.base.log import fields, logger
 from likewise.binding.arrival import Arrival, newest
 from likewise.binding.canary import require_same_model
@@ -354,6 +355,7 @@ class LiveGeneration:
                 return not self._stopping.is_set()
         return False
 
+    @briefly()
     def _follow(self) -> None:
         while not self._stopping.is_set():
             wait_s = FOLLOW_EVERY_S

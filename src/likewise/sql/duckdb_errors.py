@@ -28,7 +28,7 @@ _BY_WORDS: tuple[tuple[str, type[DatabaseError], str], ...] = (
         LOCKED,
         DatabaseLocked,
         "another process has it open, and DuckDB lets in one at a time: close it there, or run "
-        "Likewise within that process (likewise.bind). It is tried again",
+        "Likewise within that process (likewise.bind)",
     ),
     (
         "different configuration",
@@ -62,9 +62,14 @@ _OF_FILES: tuple[tuple[str, type[DatabaseError], str], ...] = (
 """Of errors that are about the file; in others the same words may be names of the user's."""
 
 
-def mapped(error: duckdb.Error, path: Path) -> LikewiseError:
-    """Our error for one of DuckDB's, naming the file and what to do."""
+def mapped(error: duckdb.Error, path: Path, *, waited: float | None = None) -> LikewiseError:
+    """Our error for one of DuckDB's, naming the file and what to do.
+
+    `waited`: how many seconds it was tried for.
+    """
     text = str(error).partition("\n\n")[0]
+    if waited is not None:
+        text = f"{text}; tried for {waited:g} s, LIKEWISE_LOCK_TIMEOUT sets how long"
     about_file = (
         duckdb.IOException,
         duckdb.SerializationException,

@@ -10,8 +10,19 @@ each checkpoint counts it up, so as long as it is the same, DuckDB has read that
 from __future__ import annotations
 
 import os
+import struct
+import sys
 from pathlib import Path
 
+if sys.platform == "linux":
+    import fcntl
+
+    _CAN_ASK = sys.maxsize > 2**32
+else:
+    _CAN_ASK = False
+
+_FLOCK = "hhqqi4x"
+"""`struct flock` of Linux on 64 bits: kind, whence, start, length, process."""
 _BYTES = 3 * 4096
 """The main header and the two that checkpoints write in turn."""
 
@@ -35,11 +46,7 @@ class Header:
     def read(self) -> bytes | None:
         """The headers as they are now; None when the file can't be read."""
         try:
-            if not self.is_of_the_file():
-                self.close()
-                self._open()
-            assert self._descriptor is not None, "it was just opened: this is a bug"
-            return os.pread(self._descriptor, _BYTES, 0)
+            return os.pread(self._opened(), _BYTES, 0)
         except OSError:
             return None
 
@@ -72,6 +79,18 @@ class Header:
                 continue  # of the listing itself, or closed since
         return False
 
+    def is_locked(self) -> bool:
+        """Whether a lock of another process keeps us out; False where that can't be told."""
+        if not _CAN_ASK:
+            return False
+        kind = fcntl.F_WRLCK if os.access(self.path, os.W_OK) else fcntl.F_RDLCK
+        asked = struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, 0)
+        try:
+            found = fcntl.fcntl(self._opened(), fcntl.F_GETLK, asked)
+        except OSError:
+            return False
+        return bool(struct.unpack(_FLOCK, found)[0] != fcntl.F_UNLCK)
+
     def close(self) -> None:
         """It isn't read any more. The descriptor stays open if closing it could undo a lock."""
         if self._descriptor is None:
@@ -86,9 +105,14 @@ class Header:
                 os.close(each)
         self._descriptor = None
 
-    def _open(self) -> None:
+    def _opened(self) -> int:
+        """The descriptor, of the file that the path names now."""
+        if self._descriptor is not None and self.is_of_the_file():
+            return self._descriptor
+        self.close()
         found = os.stat(self.path)
         self._descriptor = _left.pop((found.st_dev, found.st_ino), None)
         if self._descriptor is None:
             self._descriptor = os.open(self.path, os.O_RDONLY)
             _ours.add(self._descriptor)
+        return self._descriptor

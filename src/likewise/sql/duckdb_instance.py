@@ -20,11 +20,10 @@ from pathlib import Path
 
 from likewise.base.clock import monotonic, wall
 from likewise.base.errors import DatabaseError, DatabaseMissing, DatabaseReadOnly
+from likewise.base.locks import lock_seconds
 from likewise.sql.duckdb_errors import LOCKED, duckdb, mapped
 from likewise.sql.duckdb_header import Header
 
-BUSY_SECONDS = 5.0
-"""How long we try to open a file that another process has."""
 _LINGER_SECONDS = 0.1
 """How long a file stays open after its last use: opening takes about 25 ms."""
 _SETTLED_SECONDS = 0.05
@@ -33,7 +32,8 @@ _MOST_HELD_SECONDS = 0.25
 _AWAY_SECONDS = 0.1
 """After being open so long it is let go for so long, though there is work: others want in too."""
 _DRAIN_SECONDS = 0.2
-_AGAIN_SECONDS = 0.01
+_AGAIN_SECONDS = 0.002
+"""Nothing tells when another process lets it go; looking at the lock takes microseconds."""
 
 
 class Instance:
@@ -178,19 +178,22 @@ class Instance:
                 f"{self.path}: this process was forked from one that had the file open, and has "
                 "that one's connection without its lock; start it with 'spawn' instead"
             )
-        until = monotonic() + BUSY_SECONDS
+        patience = lock_seconds()
+        until = monotonic() + patience
         while True:
             early = self._not_before - monotonic()
             if early > 0:
                 self._changed.wait(early)
             if self._base is not None:
                 return  # another thread has opened it meanwhile
-            refused = self._try_to_open()
-            if refused is None:
-                break
-            if monotonic() > until:
-                raise mapped(refused, self.path) from refused
-            # Nothing tells when another process lets it go.
+            is_late = monotonic() > until
+            # DuckDB takes some ms to find that out: too long to be quick when it is free.
+            if is_late or not self._header.is_locked():
+                refused = self._try_to_open()
+                if refused is None:
+                    break
+                if is_late:
+                    raise mapped(refused, self.path, waited=patience) from refused
             self._changed.wait(_AGAIN_SECONDS)
         self._opened = self._released = monotonic()
         name = f"likewise-duckdb-{self.path.name}"

@@ -22,8 +22,8 @@ from likewise.base.errors import (
     LikewiseError,
     SchemaDrift,
 )
+from likewise.base.locks import lock_seconds
 
-BUSY_SECONDS = 5.0
 UTF8 = "likewise_utf8"
 """SQL function of our connections: whether a BLOB is UTF-8."""
 _KEPT_IDLE = 8
@@ -33,7 +33,11 @@ _LOOK_AGAIN_SECONDS = 0.02
 # What each of apsw's errors becomes, and the words for it. Looked up along the class hierarchy, so
 # the last line is for whatever isn't named.
 ERRORS: dict[type[Exception], tuple[type[LikewiseError], str]] = {
-    apsw.BusyError: (DatabaseLocked, "another program holds it locked; try again when it is done"),
+    apsw.BusyError: (
+        DatabaseLocked,
+        "another program holds it locked; try again when it is done, or wait longer for it with "
+        "LIKEWISE_LOCK_TIMEOUT",
+    ),
     apsw.LockedError: (DatabaseLocked, "it is locked within this program; try again"),
     apsw.ProtocolError: (DatabaseLocked, "its locks couldn't be taken in time; try again"),
     apsw.ReadOnlyError: (
@@ -75,8 +79,10 @@ def errors_of(path: Path) -> Iterator[None]:
         raise mapped(error, path) from error
 
 
-def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> apsw.Connection:
+def connect(path: Path, *, busy_seconds: float | None = None) -> apsw.Connection:
     """A connection to an existing file, with sqlite-vec's functions.
+
+    `busy_seconds`: how long it waits for a lock; None: as long as everything here does.
 
     Raises:
         DatabaseMissing: no such file; none is made.
@@ -89,7 +95,7 @@ def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> apsw.Connectio
         # SQLITE_OPEN_READWRITE falls back to reading when the file can't be written.
         db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
-            db.set_busy_timeout(int(busy_seconds * 1000))
+            _set_patience(db, busy_seconds)
             db.enable_load_extension(True)
             db.load_extension(sqlite_vec.loadable_path())
             db.enable_load_extension(False)
@@ -108,7 +114,7 @@ def connect(path: Path, *, busy_seconds: float = BUSY_SECONDS) -> apsw.Connectio
 class Database:
     """One SQLite file. Connections are made when needed and lent to one thread at a time."""
 
-    def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(self, path: Path | str, *, busy_seconds: float | None = None) -> None:
         self.path = Path(path)
         self.generation = 0
         """Grows when another file was put in this one's place; `check` looks."""
@@ -182,6 +188,8 @@ class Database:
                 self._identity = self._identity or identity
         try:
             with errors_of(self.path):
+                # The one it was lent to before may have had less time, or more.
+                _set_patience(db, self._busy_seconds)
                 yield db
         finally:
             with self._lock:
@@ -269,6 +277,10 @@ def _is_utf8(*parts: Any) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _set_patience(db: apsw.Connection, busy_seconds: float | None) -> None:
+    db.set_busy_timeout(int(1000 * (lock_seconds() if busy_seconds is None else busy_seconds)))
 
 
 def _rollback(db: apsw.Connection) -> None:

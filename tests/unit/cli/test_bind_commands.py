@@ -14,7 +14,7 @@ import pytest
 from likewise.server import databases
 from tests.binding_kit import outside
 from tests.conformance.tiny import write_bert
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 from tests.unit.cli.test_commands import Run, bound, execute
 from tests.unit.cli.test_commands import database as database
 from tests.unit.cli.test_commands import run as run
@@ -155,7 +155,11 @@ def test_a_drop_when_the_source_is_gone(run: Run, database: Path, tmp_path: Path
 
 def worker(*more: str) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "likewise", "bind", "run", "--db", "app.db", *more]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    made = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert made.stderr is not None
+    # From then on a signal ends it in good order; before, it is killed by one.
+    assert any(line.startswith("working on") for line in made.stderr), "it ended at once"
+    return made
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -174,7 +178,7 @@ def test_a_worker_without_a_server(run: Run, database: Path, number: int) -> Non
         for each in workers:
             each.send_signal(number)
         for each in workers:
-            _, noted = each.communicate(timeout=60)
+            _, noted = each.communicate(timeout=LIMIT)
             assert (each.returncode, "stopped" in noted) == (0, True), noted
     db = apsw.Connection(str(database))
     holders = db.execute("SELECT lease_holder FROM likewise_binding").fetchall()
@@ -189,7 +193,7 @@ def test_a_worker_whose_binding_is_dropped_says_so(run: Run, database: Path) -> 
         outside(database, "UPDATE pages SET body = 'A rocket flies.' WHERE id = 3")
         wait_until(lambda: state(run)["current"] == 3, what="the change")
         assert run("bind", "drop", "pages", "--yes", "--db", "app.db")[0] == 0
-        _, noted = one.communicate(timeout=60)
+        _, noted = one.communicate(timeout=LIMIT)
         assert (one.returncode, "has no binding 'pages'" in noted) == (2, True), noted
     finally:
         one.kill()

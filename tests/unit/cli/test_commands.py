@@ -16,6 +16,7 @@ from likewise.models import shelf
 from likewise.runtime import service
 from likewise.runtime.service import Service
 from tests.conformance.tiny import write_bert, write_json
+from tests.support import BUSY_MS
 
 pytestmark = pytest.mark.model
 
@@ -73,7 +74,7 @@ def bound(run: Run, *more: str) -> tuple[int, str, str]:
 
 def execute(path: Path, sql: str) -> None:
     db = apsw.Connection(str(path))
-    db.set_busy_timeout(30_000)  # a worker may be writing
+    db.set_busy_timeout(BUSY_MS)  # a worker may be writing
     db.execute(sql)
     db.close()
 

@@ -21,7 +21,7 @@ import pytest
 
 from likewise.base.errors import DatabaseCorrupt, SettingsError
 from likewise.cli.demo import ensure_rows
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 BIN = Path(sys.executable).parent
 
@@ -61,7 +61,7 @@ class Demo:
             assert match or self.process.poll() is None, self.said
             return match
 
-        match = wait_until(found, 60, what=f"{pattern!r} in the demo's output")
+        match = wait_until(found, what=f"{pattern!r} in the demo's output")
         assert match is not None
         return match.group(1)
 
@@ -71,7 +71,7 @@ class Demo:
 
     def get(self, path: str, **query: str) -> Any:
         url = f"{self.url}{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=LIMIT) as answer:
             return json.load(answer)
 
     def state(self) -> dict[str, Any]:
@@ -83,13 +83,13 @@ class Demo:
         """What a printed command prints, run as a shell would in the same folder."""
         return subprocess.run(
             command, shell=True, cwd=self.folder, env=self.env, text=True, check=True,
-            stdout=subprocess.PIPE, timeout=60,
+            stdout=subprocess.PIPE, timeout=LIMIT,
         ).stdout  # fmt: skip
 
     def stop(self) -> int:
         """Ctrl-C; its exit code."""
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(30)
+        code = self.process.wait(LIMIT)
         self.close()
         return code
 

@@ -16,7 +16,7 @@ from likewise.cli import resolve, settings
 from likewise.cli.guarding import Guarding, guard_of, of_file
 from likewise.cli.request_options import Requests
 from likewise.server.listen import require_certificate
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 KEY = "key-of-the-environment-0123456789"
 ADMIN = "admin-of-the-environment-0123456789"
@@ -187,7 +187,7 @@ class Process:
             assert self.popen.poll() is None, self.said
             return re.search(r"listening on (\S+)", self.said)
 
-        match = wait_until(found, 60, what="the server's address")
+        match = wait_until(found, what="the server's address")
         assert match is not None
         return match[1]
 
@@ -204,7 +204,7 @@ def start(tmp_path: Path, model_cache: Path, model_folder: Path) -> Iterator[Sta
     yield start
     for each in begun:
         each.popen.terminate()
-        assert each.popen.wait(60) in (0, 2)
+        assert each.popen.wait(LIMIT) in (0, 2)
 
 
 @pytest.mark.model
@@ -215,12 +215,12 @@ def test_it_speaks_https_and_wants_the_key(start: Start, certificate: tuple[Path
     assert url.startswith("https://127.0.0.1:")
     trusting = ssl.create_default_context(cafile=str(cert))
     body = {"input": "a"}
-    with httpx.Client(verify=trusting) as client:
+    with httpx.Client(verify=trusting, timeout=LIMIT) as client:
         assert client.post(f"{url}/v1/embeddings", json=body).status_code == 401
         answer = client.post(f"{url}/v1/embeddings", json=body, headers={"api-key": KEY})
         assert len(answer.json()["data"][0]["embedding"]) == 384
     with pytest.raises(httpx.HTTPError):
-        httpx.get(url.replace("https", "http") + "/health")
+        httpx.get(url.replace("https", "http") + "/health", timeout=LIMIT)
     assert "Traceback" not in server.said
 
 
@@ -237,7 +237,7 @@ def test_what_cant_guard_is_said_before_anything_is_loaded(start: Start, tmp_pat
     ):
         # A model that isn't there would be the error, were it looked for first.
         server = start("no-such-model", *argv)
-        assert server.popen.wait(60) == 2
+        assert server.popen.wait(LIMIT) == 2
         assert words in server.said
         assert "no-such-model" not in server.said
 
@@ -247,7 +247,7 @@ def test_neither_keys_nor_texts_are_said_anywhere(start: Start) -> None:
     """Through every route, in every way that fails, with all that can be logged."""
     server = start(LIKEWISE_API_KEY=KEY, LIKEWISE_ADMIN_KEY=ADMIN)
     url = server.url()
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=LIMIT) as client:
         routes = paths_of(client)
         assert ("POST", "/v1/embeddings") in routes
         shown = []
@@ -259,7 +259,7 @@ def test_neither_keys_nor_texts_are_said_anywhere(start: Start) -> None:
                 shown.append(client.get(path, headers={"api-key": ADMIN}).text)
         assert "likewise_texts_total" in shown[0]
     server.popen.terminate()
-    assert server.popen.wait(60) == 0
+    assert server.popen.wait(LIMIT) == 0
     assert "INFO" in server.said, "nothing was logged"
     for secret in (KEY, ADMIN, WRONG, TEXT):
         assert secret not in server.said

@@ -24,7 +24,7 @@ from likewise.cli import catalogue
 from likewise.cli.resolve import Keeping, Place, remote_key
 from tests.binding_kit import fake_vector
 from tests.remote_kit import Asked, Reply, Scripted, right, scripted
-from tests.support import wait_until
+from tests.support import BUSY_MS, wait_until
 from tests.unit.cli.test_commands import Run
 from tests.unit.cli.test_commands import database as database
 from tests.unit.cli.test_commands import model as model
@@ -193,7 +193,7 @@ def test_up_begins_while_the_endpoint_is_away(
         assert int(answer.headers["retry-after"]) >= 1
     server.otherwise = right
     db = apsw.Connection(str(database))
-    db.set_busy_timeout(30_000)
+    db.set_busy_timeout(BUSY_MS)
     db.execute("INSERT INTO pages (title) VALUES ('Rockets')")
     db.close()
 

@@ -36,7 +36,7 @@ from likewise.client.embedder import RemoteEmbedder
 from likewise.client.endpoint import Endpoint
 from tests.binding_kit import DIMENSIONS, fake_vector
 from tests.remote_kit import Asked, Reply, Scripted, Time, right, scripted, vectors
-from tests.support import free_port
+from tests.support import LIMIT, free_port
 
 KEY = "sk-secret-0123456789"
 
@@ -192,22 +192,22 @@ def test_nothing_listens(reach: Reach) -> None:
 
 
 def test_an_answer_that_takes_too_long(server: Scripted, reach: Reach) -> None:
-    remote = reach("?timeout=0.2")
+    remote = reach("?timeout=1")
     never = threading.Event()
     server.say(Reply(after=never))
     assert np.array_equal(remote.embed(["a"]), wanted(["a"]))
     assert len(server.asked) == 3
     server.otherwise = lambda asked: Reply(after=never)
-    with pytest.raises(EndpointUnavailable, match=r"within 0.2 s.*\?timeout"):
+    with pytest.raises(EndpointUnavailable, match=r"within 1 s.*\?timeout"):
         remote.embed(["a"], lane="interactive")
     never.set()
 
 
 def test_an_answer_that_comes_byte_by_byte(server: Scripted) -> None:
     """No byte is late, and the whole is."""
-    remote = RemoteEmbedder(Endpoint(parse(f"{server.address}?timeout=0.5")))
+    remote = RemoteEmbedder(Endpoint(parse(f"{server.address}?timeout=3")))
     server.otherwise = lambda asked: Reply(body=b" " * 2**20, drips=True)
-    with pytest.raises(EndpointUnavailable, match=r"within 0\.\d+ s"):
+    with pytest.raises(EndpointUnavailable, match=r"within [\d.]+ s"):
         remote.embed(["a"], lane="interactive")
     remote.close()
 
@@ -454,7 +454,7 @@ def test_a_pause_that_comes_while_one_waits_is_kept(server: Scripted, reach: Rea
         if not reach.time.waited:
             # Another thread is asked to leave it alone meanwhile.
             with pytest.raises(EndpointUnavailable):
-                other.submit(remote.embed, ["now"], lane="interactive").result(30)
+                other.submit(remote.embed, ["now"], lane="interactive").result(LIMIT)
         reach.time.wait(seconds)
 
     remote = reach("?rpm=6", wait=wait)
@@ -503,10 +503,10 @@ def test_closing_ends_who_waits(server: Scripted) -> None:
     server.otherwise = busy
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(remote.embed, ["a"])
-        assert told.wait(30)
+        assert told.wait(LIMIT)
         remote.close()
         with pytest.raises(EndpointUnavailable):
-            call.result(30)
+            call.result(LIMIT)
     with pytest.raises(EndpointUnavailable, match="closed"):
         remote.embed(["a"])
     remote.close()

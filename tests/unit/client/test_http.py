@@ -15,6 +15,7 @@ from likewise.client.address import parse
 from likewise.client.endpoint import Endpoint
 from likewise.client.http import Http
 from tests.remote_kit import Reply, Scripted, scripted
+from tests.support import LIMIT
 
 EVERY_S = 0.02
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -92,7 +93,7 @@ def test_an_answer_that_never_ends_is_left(raw: Callable[[str], Raw], what: str)
         call = pool.submit(endpoint.embed, ["a"], 1, lane="interactive", overflow="refuse")
         try:
             with pytest.raises(EndpointUnavailable, match="within 0.3 s"):
-                call.result(30)
+                call.result(LIMIT)
         finally:
             endpoint.close()
 
@@ -106,7 +107,7 @@ def test_a_query_has_its_patience_and_not_the_whole_time(
         call = pool.submit(endpoint.embed, ["a"], 1, lane="interactive", overflow="refuse")
         try:
             with pytest.raises(EndpointUnavailable, match=r"within 0.\d* s$"):
-                call.result(30)
+                call.result(LIMIT)
         finally:
             endpoint.close()
 
@@ -117,10 +118,10 @@ def test_closing_ends_an_answer_that_is_awaited(raw: Callable[[str], Raw], what:
     endpoint = Endpoint(parse(f"{there.address}?timeout=3600"))
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(endpoint.embed, ["a"], 1, lane="bulk", overflow="refuse")
-        assert there.asked.wait(30)
+        assert there.asked.wait(LIMIT)
         endpoint.close()
         with pytest.raises(EndpointUnavailable, match="closed"):
-            call.result(30)
+            call.result(LIMIT)
 
 
 @pytest.mark.parametrize("how", ["gzip", "gzip, gzip", "br"])

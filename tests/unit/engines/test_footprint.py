@@ -13,6 +13,7 @@ import pytest
 
 from likewise.nets.decoder import Decoder
 from tests.conformance.tiny import write_json, write_parts
+from tests.support import LIMIT
 
 CONFIG: dict[str, Any] = {
     "model_type": "qwen3",
@@ -73,7 +74,7 @@ def test_loading_takes_the_weights_once(tmp_path: Path, kind: type) -> None:
     write(tmp_path / "small", kind, hidden_size=64, intermediate_size=64, head_dim=8)
     weights = write(tmp_path / "large", kind)
     command = [sys.executable, "-c", PROGRAM, str(tmp_path / "small"), str(tmp_path / "large")]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT)
     steady, peak = json.loads(found.stdout)
     assert steady < MOST * weights, (steady / weights, peak / weights)
     assert peak < PEAK * weights, (steady / weights, peak / weights)

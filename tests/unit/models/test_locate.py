@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from likewise.models.locate import (
     remove_models,
 )
 from likewise.models.wanted import needed_files
-from tests.support import wait_until
+from tests.support import LIMIT, started, wait_until
 from tests.unit.models.hub import COMMIT, TAKEN, Hub, serving
 
 SHA = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -240,11 +239,10 @@ def test_what_an_interrupted_download_left_is_never_a_model_and_goes_away(
         "fetch._check_against_hub = halt\n"
         f"locate.locate('some/model', cache=Path({str(tmp_path)!r}), endpoint={hub.endpoint!r})\n"
     )
-    with subprocess.Popen(
+    with started(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as killed:
         assert killed.stdout is not None and killed.stdout.readline() == b"half\n"
-        killed.send_signal(signal.SIGKILL)
     models = tmp_path / "models"
     assert list(models.glob(".part-*")) != []
     with pytest.raises(ModelNotFound):
@@ -265,11 +263,17 @@ def test_processes_that_want_the_same_model_fetch_it_once(tmp_path: Path, hub: H
         context.Process(target=_locate_and_tell, args=(tmp_path, hub.endpoint, queue))
         for _ in range(3)
     ]
-    for process in processes:
-        process.start()
-    origins = sorted(queue.get(timeout=60) for _ in processes)
-    for process in processes:
-        process.join()
+    try:
+        for process in processes:
+            process.start()
+        origins = sorted(queue.get(timeout=LIMIT) for _ in processes)
+    except BaseException:
+        for process in processes:
+            process.kill()
+        raise
+    finally:
+        for process in processes:
+            process.join()
     assert origins == ["cache", "cache", "hub"]
     assert len(list_models(tmp_path)) == 1
 

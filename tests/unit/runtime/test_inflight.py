@@ -17,7 +17,7 @@ from likewise.runtime.cache import MemoryCache
 from likewise.runtime.inflight import Inflight
 from likewise.runtime.manner import Manner
 from likewise.runtime.pending import Embedded, Pending, Piece, Took, embedding
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 from tests.unit.runtime.test_service import folder, gated
 
 __all__ = ["folder", "gated"]
@@ -256,8 +256,8 @@ def test_a_refused_request_leaves_nothing_to_wait_for(gated: Any) -> None:
     assert left and all(shared.is_queued for shared in left), "of what was refused nothing is left"
     refused = long[start : start + 2]
     gate.opened.set()
-    first.result(30)
-    assert service.submit(refused).result(30).vectors.shape == (2, 32)
+    first.result(LIMIT)
+    assert service.submit(refused).result(LIMIT).vectors.shape == (2, 32)
     assert not service._desk._inflight._table
 
 
@@ -269,7 +269,7 @@ def test_equal_texts_of_several_requests_reach_the_engine_once(gated: Any) -> No
     others.append(service.submit(["w1 w2"], lane="bulk"))
     gate.opened.set()
     for future in (first, *others):
-        assert future.result(30).vectors.shape[1] == 32
+        assert future.result(LIMIT).vectors.shape[1] == 32
     lengths = [length for batch in gate.batches for length in batch]
     assert sorted(lengths) == [3, 3, 3, 3, 3, 4]
     assert not service._desk._inflight._table

@@ -16,6 +16,7 @@ from likewise.runtime.cache import MemoryCache, VectorCache
 from likewise.runtime.cache_file import SqliteCache
 from likewise.runtime.service import Service, load
 from tests.conformance.tiny import write_bert, write_json
+from tests.support import LIMIT
 
 TEXTS = ["w1 w2", "w3", "w4 w5 w6"]
 
@@ -84,7 +85,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
 
 def vectors(service: Service, texts: list[str] = TEXTS, **how: Any) -> Any:
     """Vectors of a request."""
-    return service.submit(texts, **how).result(30).vectors
+    return service.submit(texts, **how).result(LIMIT).vectors
 
 
 def test_the_second_request_computes_nothing(opened: Opened) -> None:
@@ -92,7 +93,7 @@ def test_the_second_request_computes_nothing(opened: Opened) -> None:
     first = vectors(service)
     assert sum(engine.batches) == 4 + 3 + 5
     engine.batches.clear()
-    done = service.submit(TEXTS[::-1]).result(30)
+    done = service.submit(TEXTS[::-1]).result(LIMIT)
     assert engine.batches == []
     assert np.array_equal(done.vectors, first[::-1]) and done.tokens == (5, 3, 4)
     assert np.array_equal(service.embed(TEXTS), first), "in every lane"
@@ -140,9 +141,9 @@ def test_prompts_make_other_texts(opened: Opened) -> None:
 def test_texts_cut_to_the_same_tokens_are_one_and_both_are_reported(opened: Opened) -> None:
     service, engine = opened.service()
     long = ["w1 " * 70, "w1 " * 90]
-    assert service.submit(long[:1]).result(30).truncated == (0,)
+    assert service.submit(long[:1]).result(LIMIT).truncated == (0,)
     engine.batches.clear()
-    assert service.submit(long).result(30).truncated == (0, 1)
+    assert service.submit(long).result(LIMIT).truncated == (0, 1)
     assert engine.batches == []
 
 
@@ -165,9 +166,9 @@ def test_other_outputs_and_late_chunks_are_not_kept_vectors(opened: Opened) -> N
     service, engine = opened.service()
     apart = vectors(service)
     engine.batches.clear()
-    late = service.submit_late(TEXTS).result(30).vectors
+    late = service.submit_late(TEXTS).result(LIMIT).vectors
     assert engine.batches == [8] and np.abs(late - apart).max() > 1e-3
-    both = service.submit_all(TEXTS, gives=("vectors", "states")).result(30)
+    both = service.submit_all(TEXTS, gives=("vectors", "states")).result(LIMIT)
     assert len(engine.batches) > 1 and both.vectors is not None
     assert np.allclose(both.vectors, apart, atol=1e-6)
     assert np.array_equal(vectors(service), apart), "late vectors weren't kept as plain ones"

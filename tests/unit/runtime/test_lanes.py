@@ -16,7 +16,7 @@ from likewise.runtime.lanes import IN_A_ROW, WINDOW_TEXTS, Lanes
 from likewise.runtime.manner import Manner
 from likewise.runtime.pace import Pace
 from likewise.runtime.pending import Pending, Piece, Took, embedding
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 
 def pieces(*lengths: int) -> list[Piece]:
@@ -97,7 +97,7 @@ def test_waiting_for_room(lanes: Lanes) -> None:
     thread = threading.Thread(target=lanes.put, args=("bulk", pieces(20)), kwargs={"wait": True})
     thread.start()
     assert lengths(lanes) == [90]
-    thread.join(10)
+    thread.join(LIMIT)
     assert lengths(lanes) == [20]
 
 
@@ -124,7 +124,7 @@ def test_closing_fails_what_waits_and_lets_takers_and_putters_go(lanes: Lanes) -
     putter = threading.Thread(target=put)
     putter.start()
     lanes.close()
-    putter.join(10)
+    putter.join(LIMIT)
     wait_until(lambda: failures)
     assert lanes.take(wait=True) is None and lanes.is_closed
     with pytest.raises(EngineError, match="closed"):
@@ -346,7 +346,7 @@ def test_who_was_answered_together_is_waited_for_a_moment(monkeypatch: pytest.Mo
     thread.start()
     assert lanes.waiting_texts("interactive") == 1 and not taken
     lanes.put("interactive", pieces(6), wait=False)
-    thread.join(10)
+    thread.join(LIMIT)
     assert taken == [6, 5], "two of four are enough"
     lanes.put("bulk", pieces(7), wait=False)
     lanes.put("interactive", pieces(8), wait=False)

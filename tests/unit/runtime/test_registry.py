@@ -31,7 +31,7 @@ from likewise.runtime.making import Loader, Options, Wanted
 from likewise.runtime.registry import Registry
 from likewise.runtime.standing import Standing
 from tests.conformance.tiny import write_bert, write_json
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 MIB = 2**20
 
@@ -75,7 +75,7 @@ class FakeLoader(Loader):
     def load(self, folder: Path, name: str, wanted: Wanted) -> Any:
         self.tries += 1
         if self.held is not None:
-            assert self.held.wait(30)
+            assert self.held.wait(LIMIT)
         if self.fails is not None:
             raise self.fails
         self.made.append(Fake(name, self.space))
@@ -156,7 +156,7 @@ def test_one_load_for_all_who_wait(make: Make) -> None:
     wait_until(lambda: state(registry, "m") == "loading")
     assert leases[3].cancel()
     loader.held.set()
-    granted = [lease.result(30) for lease in leases if not lease.cancelled()]
+    granted = [lease.result(LIMIT) for lease in leases if not lease.cancelled()]
     assert loader.tries == 1
     assert registry.model("m").facts()["holders"] == 19
     for hold in granted:
@@ -186,7 +186,7 @@ def test_a_failure_is_everybodys_and_the_next_try_waits(make: Make) -> None:
     loader.held.set()
     for lease in leases:
         with pytest.raises(ModelCorrupt, match="weights are damaged"):
-            lease.result(30)
+            lease.result(LIMIT)
     assert state(registry, "m") == "failed"
     assert "damaged" in registry.model("m").facts()["error"]
     with pytest.raises(ModelCorrupt, match=r"damaged .*tried again in 1\.0 s") as refused:
@@ -195,11 +195,11 @@ def test_a_failure_is_everybodys_and_the_next_try_waits(make: Make) -> None:
     assert loader.tries == 1
     now[0] += 1.1
     with pytest.raises(ModelCorrupt):
-        registry.lease("m").result(30)
+        registry.lease("m").result(LIMIT)
     with pytest.raises(ModelCorrupt, match=r"again in 2\.0 s"):
         registry.lease("m")
     loader.fails = None
-    with registry.load("m").result(30):
+    with registry.load("m").result(LIMIT):
         assert state(registry, "m") == "loaded"
     assert registry.model("m").facts()["error"] is None
 
@@ -208,70 +208,70 @@ def test_a_bug_while_loading_is_an_error_with_a_name(make: Make) -> None:
     registry, loader = make("m")
     loader.fails = ZeroDivisionError("oh")
     with pytest.raises(LikewiseError, match="m can't be loaded: ZeroDivisionError: oh"):
-        registry.lease("m").result(30)
+        registry.lease("m").result(LIMIT)
 
 
 def test_idle_models_go_and_pinned_ones_stay(make: Make) -> None:
     registry, loader = make("a", "b", "c", keep_alive_s=0.0)
     registry.pin("b", "pages")
     before = count(metrics.MODEL_UNLOADS, "a", "idle")
-    holds = [registry.lease(name).result(30) for name in ("a", "b")]
-    forever = registry.lease("c", keep_alive_s=math.inf).result(30)
+    holds = [registry.lease(name).result(LIMIT) for name in ("a", "b")]
+    forever = registry.lease("c", keep_alive_s=math.inf).result(LIMIT)
     assert state(registry, "a") == "loaded"
     for hold in (*holds, forever):
         hold.__exit__(None, None, None)
     wait_until(lambda: loader.made[0].is_closed)
     assert [state(registry, name) for name in "abc"] == ["unloaded", "loaded", "loaded"]
     assert count(metrics.MODEL_UNLOADS, "a", "idle") == before + 1
-    with registry.lease("a").result(30):
+    with registry.lease("a").result(LIMIT):
         pass
     with pytest.raises(AdminError, match="pinned by the binding pages"):
         registry.unload("b")
     # Without a wish of one's own, what is set counts again.
-    with registry.lease("c").result(30):
+    with registry.lease("c").result(LIMIT):
         pass
     wait_until(lambda: state(registry, "c") == "unloaded")
 
 
 def test_unloading_waits_for_who_holds_it(make: Make) -> None:
     registry, loader = make("m")
-    hold = registry.lease("m").result(30)
+    hold = registry.lease("m").result(LIMIT)
     going = registry.unload("m")
     assert state(registry, "m") == "unloaded"
     assert not going.done()
-    with registry.lease("m").result(30) as another:
+    with registry.lease("m").result(LIMIT) as another:
         assert another is loader.made[1]
     assert not loader.made[0].is_closed
     hold.__exit__(None, None, None)
-    assert going.result(30) is True
+    assert going.result(LIMIT) is True
     assert loader.made[0].is_closed
-    registry.unload("m").result(30)
-    assert registry.unload("m").result(30) is False
+    registry.unload("m").result(LIMIT)
+    assert registry.unload("m").result(LIMIT) is False
 
 
 def test_the_one_used_longest_ago_makes_room(make: Make) -> None:
     registry, loader = make("a", "b", "c", "big", memory_budget=2 * MIB)
     loader.sizes["big"] = 3 * MIB
     for name in ("a", "b", "a"):
-        with registry.lease(name).result(30):
+        with registry.lease(name).result(LIMIT):
             pass
-    with registry.lease("c").result(30):
+    with registry.lease("c").result(LIMIT):
         assert [state(registry, name) for name in "abc"] == ["loaded", "unloaded", "loaded"]
         assert registry.resident_bytes == 2 * MIB
-        with registry.lease("a").result(30):
+        with registry.lease("a").result(LIMIT):
             asked = registry.lease("b")
             with pytest.raises(Overloaded, match=r"c 1\.0 MiB \(in use by 1\)") as refused:
-                asked.result(30)
+                asked.result(LIMIT)
             assert refused.value.retryable
             assert state(registry, "b") == "unloaded"
     # That it was refused says nothing about the model: it is tried again at once.
-    with registry.lease("b").result(30):
+    with registry.lease("b").result(LIMIT):
         pass
     registry.pin("b", "pages")
-    with registry.lease("a").result(30), pytest.raises(Overloaded, match="b 1.0 MiB .pinned"):
-        registry.lease("c").result(30)
+    with registry.lease("a").result(LIMIT), pytest.raises(Overloaded, match="b 1.0 MiB .pinned"):
+        registry.lease("c").result(LIMIT)
     with pytest.raises(AdminError, match="the whole memory budget is 2.0 MiB"):
-        registry.lease("big").result(30)
+        registry.lease("big").result(LIMIT)
 
 
 def test_two_loads_at_once_share_the_budget(make: Make) -> None:
@@ -282,62 +282,62 @@ def test_two_loads_at_once_share_the_budget(make: Make) -> None:
     third = registry.lease("c")
     loader.held.set()
     for lease in leases:
-        lease.result(30)
+        lease.result(LIMIT)
     with pytest.raises(Overloaded):
-        third.result(30)
+        third.result(LIMIT)
 
 
 def test_a_new_generation_takes_over_and_the_old_one_finishes(make: Make) -> None:
     registry, loader = make("m", keep_alive_s=7.0)
-    old = registry.lease("m").result(30)
+    old = registry.lease("m").result(LIMIT)
     loader.space = "s2"
-    told = registry.reload("m").result(30)
+    told = registry.reload("m").result(LIMIT)
     assert (told["generation"], told["space_changed"]) == (2, True)
     assert not loader.made[0].is_closed
-    with registry.lease("m").result(30) as model:
+    with registry.lease("m").result(LIMIT) as model:
         assert model is loader.made[1]
     old.__exit__(None, None, None)
     wait_until(lambda: loader.made[0].is_closed)
     facts = registry.model("m").facts()
     assert (facts["generation"], facts["fingerprint"]) == (2, "s2")
     assert 0 < facts["expires_in_s"] <= 7
-    told = registry.reload("m").result(30)
+    told = registry.reload("m").result(LIMIT)
     assert told["space_changed"] is False
 
 
 @pytest.mark.parametrize("where", ["fails", "unproved"])
 def test_a_bad_new_model_leaves_the_old_one(make: Make, where: str) -> None:
     registry, loader = make("m")
-    with registry.lease("m").result(30):
+    with registry.lease("m").result(LIMIT):
         pass
     setattr(loader, where, ModelCorrupt("cut short"))
     with pytest.raises(ModelCorrupt, match="cut short"):
-        registry.reload("m").result(30)
+        registry.reload("m").result(LIMIT)
     assert registry.model("m").facts()["error"] == "cut short"
     assert [made.is_closed for made in loader.made] == [False, True][: len(loader.made)]
-    with registry.lease("m").result(30) as model:
+    with registry.lease("m").result(LIMIT) as model:
         assert model is loader.made[0]
     setattr(loader, where, None)
-    registry.reload("m").result(30)
+    registry.reload("m").result(LIMIT)
     assert registry.model("m").facts()["error"] is None
 
 
 def test_what_bindings_hold_isnt_replaced_by_another_space(make: Make) -> None:
     registry, loader = make("m")
-    with registry.lease("m").result(30):
+    with registry.lease("m").result(LIMIT):
         pass
     registry.pin("m", "pages")
-    registry.reload("m").result(30)
+    registry.reload("m").result(LIMIT)
     loader.space = "s2"
     with pytest.raises(AdminError, match="binding pages holds its vectors.*another space"):
-        registry.reload("m").result(30)
-    with registry.lease("m").result(30) as model:
+        registry.reload("m").result(LIMIT)
+    with registry.lease("m").result(LIMIT) as model:
         assert model is loader.made[1]
 
 
 def test_a_reload_that_was_given_up_goes_on(make: Make) -> None:
     registry, loader = make("m")
-    with registry.lease("m").result(30):
+    with registry.lease("m").result(LIMIT):
         pass
     loader.held = threading.Event()
     assert registry.reload("m").cancel()
@@ -353,12 +353,12 @@ def test_what_is_being_loaded_is_left_alone(make: Make) -> None:
         with pytest.raises(AdminError, match="being loaded just now"):
             act("m")
     loader.held.set()
-    lease.result(30)
+    lease.result(LIMIT)
 
 
 def test_closing_ends_what_waits_and_what_is_held(make: Make) -> None:
     registry, loader = make("held", "loading", "queued", "queued too")
-    hold = registry.lease("held").result(30)
+    hold = registry.lease("held").result(LIMIT)
     loader.held = threading.Event()
     waiting = [registry.lease(name) for name in ("loading", "queued", "queued too")]
     wait_until(lambda: loader.tries == 3)
@@ -382,7 +382,7 @@ def test_one_that_was_only_tried_is_forgotten_when_it_fails(make: Make) -> None:
     loader.fails = ModelNotFound("nowhere")
     registry.add("m", Wanted("m"), ["x"], is_trial=True)
     with pytest.raises(ModelNotFound):
-        registry.lease("m").result(30)
+        registry.lease("m").result(LIMIT)
     assert registry.models() == []
     with pytest.raises(ModelNotFound):
         registry.resolve("x")
@@ -390,29 +390,29 @@ def test_one_that_was_only_tried_is_forgotten_when_it_fails(make: Make) -> None:
 
 def test_another_precision_needs_another_load(make: Make) -> None:
     registry, _ = make("m", keep_alive_s=60.0)
-    with registry.lease("m").result(30):
+    with registry.lease("m").result(LIMIT):
         pass
     with pytest.raises(AdminError, match="unload it first"):
         registry.want("m", Wanted("m", precision="exact"))
     registry.want("m", Wanted("m", keep_alive_s=5.0))
     assert registry.model("m").facts()["expires_in_s"] <= 5
-    registry.unload("m").result(30)
+    registry.unload("m").result(LIMIT)
     registry.want("m", Wanted("m", precision="exact"))
     assert registry.model("m").wanted.precision == "exact"
 
 
 def test_loads_are_counted(make: Make) -> None:
     registry, loader = make("counted")
-    with registry.lease("counted").result(30):
+    with registry.lease("counted").result(LIMIT):
         pass
-    registry.reload("counted").result(30)
+    registry.reload("counted").result(LIMIT)
     loader.fails = ModelCorrupt("x")
     with pytest.raises(ModelCorrupt):
-        registry.reload("counted").result(30)
+        registry.reload("counted").result(LIMIT)
     for outcome in ("loaded", "reloaded", "failed"):
         assert count(metrics.MODEL_LOADS, "counted", outcome) == 1
     wait_until(lambda: count(metrics.MODEL_RESIDENT_BYTES, "counted") == MIB)
-    registry.unload("counted").result(30)
+    registry.unload("counted").result(LIMIT)
     assert count(metrics.MODEL_RESIDENT_BYTES, "counted") == 0
 
 
@@ -431,7 +431,7 @@ class Leases(RuleBasedStateMachine):
     def lease(self, name: str, keep: bool) -> None:
         lease = self.registry.lease(name, keep_alive_s=math.inf if keep else 0.0)
         with contextlib.suppress(Overloaded):
-            hold = lease.result(30)
+            hold = lease.result(LIMIT)
             self.held.append((hold, hold.__enter__()))
 
     @precondition(lambda self: self.held)
@@ -447,7 +447,7 @@ class Leases(RuleBasedStateMachine):
     @rule(name=sampled_from("ac"))
     def reload(self, name: str) -> None:
         with contextlib.suppress(Overloaded):
-            self.registry.reload(name).result(30)
+            self.registry.reload(name).result(LIMIT)
 
     @invariant()
     def what_is_held_is_open(self) -> None:
@@ -481,7 +481,7 @@ def test_a_real_model_is_reloaded_while_it_is_asked(real: Registry, tmp_path: Pa
     folder = write_bert(tmp_path / "tiny")
     other = write_bert(tmp_path / "other", pooling="cls")
     real.add("tiny", Wanted(str(folder)))
-    with real.lease("tiny").result(60) as model:
+    with real.lease("tiny").result(LIMIT) as model:
         first = model.embed(["w1 w2 w3"])
     stopping, seen, failures = threading.Event(), set(), []
 
@@ -489,7 +489,7 @@ def test_a_real_model_is_reloaded_while_it_is_asked(real: Registry, tmp_path: Pa
         while not stopping.is_set():
             try:
                 with real.lease("tiny").result(0) as model:
-                    row = model.submit(["w1 w2 w3"]).result(30).vectors[0]
+                    row = model.submit(["w1 w2 w3"]).result(LIMIT).vectors[0]
                 seen.add(row.tobytes())
             except Exception as failed:  # noqa: BLE001 - any failure at all fails the test
                 failures.append(failed)
@@ -500,7 +500,7 @@ def test_a_real_model_is_reloaded_while_it_is_asked(real: Registry, tmp_path: Pa
     try:
         for source in (other, other):
             shutil.copytree(source, folder, dirs_exist_ok=True)
-            told = real.reload("tiny").result(60)
+            told = real.reload("tiny").result(LIMIT)
         wait_until(lambda: len(seen) > 1)
     finally:
         stopping.set()
@@ -519,7 +519,7 @@ def test_a_running_model_doesnt_see_its_files_being_overwritten(
 ) -> None:
     folder = write_bert(tmp_path / "tiny")
     real.add("tiny", Wanted(str(folder)))
-    with real.lease("tiny").result(60) as model:
+    with real.lease("tiny").result(LIMIT) as model:
         before = model.embed(["w1 w2", "w40 w50"])
         weights = folder / "model.safetensors"
         size = weights.stat().st_size
@@ -530,7 +530,7 @@ def test_a_running_model_doesnt_see_its_files_being_overwritten(
             file.truncate(0)
         assert np.array_equal(model.embed(["w3 w4", "w1 w2"])[1], before[0])
         with pytest.raises(LikewiseError):
-            real.reload("tiny").result(60)
+            real.reload("tiny").result(LIMIT)
         assert np.array_equal(model.embed(["w1 w2", "w40 w50"]), before)
     assert list((tmp_path / "cache").glob(".loading-*")) == []
 
@@ -540,7 +540,7 @@ def test_real_weights_are_weighed(real: Registry, tmp_path: Path) -> None:
 
     folder = write_bert(tmp_path / "tiny")
     real.add("tiny", Wanted(str(folder)))
-    with real.lease("tiny").result(60):
+    with real.lease("tiny").result(LIMIT):
         numbers = sum(array.size for array in load_file(folder / "model.safetensors").values())
         assert real.resident_bytes == 4 * numbers
     assert real.model("tiny").facts()["folder"] == str(folder)
@@ -552,7 +552,7 @@ def test_standing_follows_the_generations(real: Registry, tmp_path: Path) -> Non
     standing = Standing(real, "tiny")
     first = standing.embed(["w1 w2"])
     fingerprint = standing.space.fingerprint
-    real.reload("tiny").result(60)
+    real.reload("tiny").result(LIMIT)
     assert np.array_equal(standing.embed(["w1 w2"], lane="interactive"), first)
     assert standing.space.fingerprint == fingerprint
     assert len(standing.splitter("tokens:8/2")(["w1 " * 20])[0]) > 1
@@ -577,7 +577,7 @@ def test_fetching_and_removing(model_cache: Path, tmp_path: Path) -> None:
         name = registry.fetch("all-MiniLM-L6-v2")
         assert name == registry.resolve("all-MiniLM-L6-v2")
         assert registry.fetch(name) == name
-        with registry.lease(name).result(120) as model:
+        with registry.lease(name).result(LIMIT) as model:
             registry.remove("all-MiniLM-L6-v2")
             assert model.embed(["still here"]).shape == (1, 384)
         assert registry.models() == []
@@ -592,5 +592,5 @@ def test_a_model_that_cant_be_read_fails_by_name(real: Registry, tmp_path: Path)
     real.add("odd", Wanted(str(tmp_path / "odd")))
     lease: Future[Any] = real.lease("odd")
     with pytest.raises(LikewiseError, match=f"^{tmp_path}/odd/config.json"):
-        lease.result(60)
+        lease.result(LIMIT)
     assert state(real, "odd") == "failed"

@@ -30,7 +30,7 @@ from likewise.models.tokenize import Tokenizer
 from likewise.runtime import desk, metrics
 from likewise.runtime.service import Service, load
 from tests.conformance.tiny import SMALL, WORDS, write_bert, write_json
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 TEXTS = [" ".join(f"w{(i * 7 + j) % 60}" for j in range(i % 50)) for i in range(700)]
 
@@ -67,7 +67,7 @@ class Gate:
 
         def forward(batch: PackedBatch) -> Any:
             self.batches.append(np.diff(batch.cumulative).tolist())
-            assert self.opened.wait(30)
+            assert self.opened.wait(LIMIT)
             return {"vectors": np.ones((batch.texts, 32), np.float32)}
 
         return forward
@@ -249,7 +249,7 @@ def test_queries_go_before_bulk_and_bulk_shrinks(gated: tuple[Gate, Service]) ->
     query = made.submit(["w2"], lane="interactive")
     gate.opened.set()
     for future in (first, bulk, query):
-        future.result(30)
+        future.result(LIMIT)
     assert gate.batches[:2] == [[3], [3]], "the query went before the bulk request"
     assert max(len(batch) for batch in gate.batches) <= 3, "bulk batches are short now"
 
@@ -272,7 +272,7 @@ def test_a_full_lane_refuses(gated: tuple[Gate, Service]) -> None:
     assert made.submit(["w1"], lane="interactive") is not None
     gate.opened.set()
     for future in futures:
-        assert future.result(30).vectors.shape == (10, 32)
+        assert future.result(LIMIT).vectors.shape == (10, 32)
 
 
 def test_cancelled_work_is_not_computed(gated: tuple[Gate, Service]) -> None:
@@ -282,7 +282,7 @@ def test_cancelled_work_is_not_computed(gated: tuple[Gate, Service]) -> None:
     gone = made.submit(["w1 w2 w3"])
     assert gone.cancel()
     gate.opened.set()
-    first.result(30)
+    first.result(LIMIT)
     made.embed(["w4"])
     assert [5] not in gate.batches
     with pytest.raises(CancelledError):
@@ -298,9 +298,9 @@ def test_closing_fails_what_waits_and_refuses_what_comes(folder: Path) -> None:
     closer = threading.Thread(target=made.close)
     closer.start()
     with pytest.raises(EngineError, match="closed"):
-        waiting.result(30)
+        waiting.result(LIMIT)
     gate.opened.set()
-    closer.join(30)
+    closer.join(LIMIT)
     assert running.result(0).vectors.shape == (1, 32)
     made.close()
     with pytest.raises(EngineError, match="closed"):

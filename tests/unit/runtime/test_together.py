@@ -17,6 +17,7 @@ from tests.conformance.folders import write_modules
 from tests.conformance.test_engines import hidden_states
 from tests.conformance.test_static import save_model2vec
 from tests.conformance.tiny import WORDS, write_bert, write_json
+from tests.support import LIMIT
 
 CHUNKS = ["w1 w2 w3", "w9", "w4 w5 w6 w7", "w8 w1"]
 HEAD, TAIL = [2], [3]
@@ -56,18 +57,18 @@ def service(folder: Path) -> Iterator[Service]:
 
 @pytest.mark.torch
 def test_each_chunk_is_the_mean_of_its_own_states(service: Service, folder: Path) -> None:
-    done = service.submit_late(CHUNKS).result(30)
+    done = service.submit_late(CHUNKS).result(LIMIT)
     assert np.abs(done.vectors - by_hand(folder, CHUNKS)).max() < 1e-5
     assert done.truncated == ()
     # What stands around them is counted with the first and the last.
     assert done.tokens == (4, 1, 4, 3)
-    apart = service.submit(CHUNKS).result(30).vectors
+    apart = service.submit(CHUNKS).result(LIMIT).vectors
     assert np.abs(done.vectors - apart).max() > 1e-2
 
 
 @pytest.mark.torch
 def test_the_prompt_is_read_once_and_counts_in_no_chunk(service: Service, folder: Path) -> None:
-    done = service.submit_late(CHUNKS, prompt="w20 w21 ").result(30)
+    done = service.submit_late(CHUNKS, prompt="w20 w21 ").result(LIMIT)
     assert np.abs(done.vectors - by_hand(folder, CHUNKS, "w20 w21")).max() < 1e-5
     assert done.tokens == (6, 1, 4, 3)
 
@@ -75,14 +76,14 @@ def test_the_prompt_is_read_once_and_counts_in_no_chunk(service: Service, folder
 @pytest.mark.torch
 def test_token_ids_with_and_without_special_tokens(service: Service, folder: Path) -> None:
     given = [ids(CHUNKS[0]), [*HEAD, *ids(CHUNKS[1]), *TAIL]]
-    done = service.submit_late(given).result(30)
+    done = service.submit_late(given).result(LIMIT)
     assert np.abs(done.vectors - by_hand(folder, CHUNKS[:2])).max() < 1e-5
 
 
 @pytest.mark.torch
 def test_smaller_widths_are_cut_and_made_length_one(service: Service, folder: Path) -> None:
     cut = by_hand(folder, CHUNKS)[:, :16]
-    done = service.submit_late(CHUNKS, dimensions=16).result(30).vectors
+    done = service.submit_late(CHUNKS, dimensions=16).result(LIMIT).vectors
     assert np.abs(done - cut / np.linalg.norm(cut, axis=1, keepdims=True)).max() < 1e-5
 
 
@@ -91,8 +92,8 @@ def test_unnormalised_models_stay_so_unless_unit_is_asked_for(tmp_path: Path) ->
     folder = write_bert(tmp_path / "model", normalise=False)
     made = load(folder, precision="exact", threads=1)
     try:
-        plain = made.submit_late(CHUNKS).result(30).vectors
-        unit = made.submit_late(CHUNKS, unit=True).result(30).vectors
+        plain = made.submit_late(CHUNKS).result(LIMIT).vectors
+        unit = made.submit_late(CHUNKS, unit=True).result(LIMIT).vectors
     finally:
         made.close()
     assert np.abs(plain - by_hand(folder, CHUNKS, unit=False)).max() < 1e-4
@@ -102,7 +103,7 @@ def test_unnormalised_models_stay_so_unless_unit_is_asked_for(tmp_path: Path) ->
 @pytest.mark.torch
 def test_a_long_document_is_read_in_windows_of_whole_chunks(service: Service, folder: Path) -> None:
     chunks = [" ".join(f"w{(i * 7 + j) % 60}" for j in range(25)) for i in range(5)]
-    done = service.submit_late(chunks).result(30)
+    done = service.submit_late(chunks).result(LIMIT)
     expected = np.concatenate([by_hand(folder, chunks[at : at + 2]) for at in (0, 2, 4)])
     assert np.abs(done.vectors - expected).max() < 1e-5
     assert done.truncated == () and done.tokens == (26, 26, 26, 26, 27)
@@ -120,7 +121,7 @@ def test_a_chunk_longer_than_a_window_is_cut_and_reported(
     chunks = ["w1 w2", " ".join(words), "w3"]
     lost = metrics.DROPPED_TOKENS.labels("tiny", "program")
     before = lost._value.get()
-    done = service.submit_late(chunks, side=side).result(30)
+    done = service.submit_late(chunks, side=side).result(LIMIT)
     kept = " ".join(words[-62:] if side == "left" else words[:62])
     expected = np.concatenate([by_hand(folder, [one]) for one in ("w1 w2", kept, "w3")])
     assert np.abs(done.vectors - expected).max() < 1e-5
@@ -133,7 +134,7 @@ def test_a_chunk_longer_than_a_window_is_cut_and_reported(
 
 @pytest.mark.torch
 def test_a_limit_makes_windows_smaller(service: Service, folder: Path) -> None:
-    done = service.submit_late(CHUNKS, limit=6).result(30)
+    done = service.submit_late(CHUNKS, limit=6).result(LIMIT)
     groups = [CHUNKS[:2], CHUNKS[2:3], CHUNKS[3:]]
     expected = np.concatenate([by_hand(folder, group) for group in groups])
     assert np.abs(done.vectors - expected).max() < 1e-5
@@ -142,7 +143,7 @@ def test_a_limit_makes_windows_smaller(service: Service, folder: Path) -> None:
 
 
 def test_nothing_gives_no_rows_and_an_empty_chunk_is_refused(service: Service) -> None:
-    assert service.submit_late([]).result(30).vectors.shape == (0, 32)
+    assert service.submit_late([]).result(LIMIT).vectors.shape == (0, 32)
     for empty in (["w1", ""], [[5], []], [[5], [2, 3]]):
         with pytest.raises(InputError, match="input 1 is empty"):
             service.submit_late(empty)
@@ -197,7 +198,7 @@ def test_the_real_model_as_sentence_transformers_reads_the_whole(model_folder: P
     expected = np.stack([one / np.linalg.norm(one) for one in means])
     made = load(model_folder, precision="exact", threads=1)
     try:
-        ours = made.submit_late(chunks).result(60).vectors
+        ours = made.submit_late(chunks).result(LIMIT).vectors
         apart = made.embed(chunks)
     finally:
         made.close()
@@ -212,6 +213,6 @@ def test_pooling_that_leaves_prompts_out_changes_nothing(tmp_path: Path) -> None
         path = folder / "1_Pooling" / "config.json"
         write_json(path, {**read_json(path), "include_prompt": include})
         made = load(folder, precision="exact", threads=1)
-        both.append(made.submit_late(CHUNKS, prompt="w20 ").result(30).vectors)
+        both.append(made.submit_late(CHUNKS, prompt="w20 ").result(LIMIT).vectors)
         made.close()
     assert np.abs(both[0] - both[1]).max() < 1e-6

@@ -13,7 +13,7 @@ from likewise.runtime.making import Options, Wanted
 from likewise.runtime.registry import Registry
 from likewise.runtime.watch import Watch
 from tests.conformance.tiny import write_bert, write_json
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 
 
 class Clock:
@@ -42,7 +42,7 @@ def names(registry: Registry) -> list[str]:
 
 
 def embed(registry: Registry, name: str) -> Any:
-    with registry.lease(name).result(60) as model:
+    with registry.lease(name).result(LIMIT) as model:
         return model.embed(["w1 w2 w3"])
 
 
@@ -141,7 +141,7 @@ def test_what_vanishes_is_served_no_more(registry: Registry, folder: Path) -> No
     for name in ("one", "two", "bound"):
         write_bert(folder / name)
     watch.look()
-    hold = registry.lease("one").result(60)
+    hold = registry.lease("one").result(LIMIT)
     registry.pin("bound", "pages")
     for name in ("one", "two", "bound"):
         shutil.rmtree(folder / name)

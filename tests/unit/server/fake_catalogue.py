@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from likewise.base.errors import AdminError
 from likewise.models.locate import Fetching, Located
 from likewise.runtime.naming import resolved, with_short_names
+from tests.support import LIMIT
 from tests.unit.server.fakes import FakeModel
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class FakeCatalogue(FakeListing):
         for step in range(self.steps):
             progress(Fetching("hub", name, step * 50, 100 if step else None))
         if self.gate is not None:
-            assert self.gate.wait(30)
+            assert self.gate.wait(LIMIT)
         if self.fails is not None:
             raise self.fails
         self.entries[name] = FakeEntry(name)

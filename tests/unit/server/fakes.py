@@ -24,6 +24,7 @@ from likewise.models.card import ModelCard
 from likewise.models.tokenize import Token
 from likewise.runtime.pending import Embedded
 from likewise.runtime.sinks import Answered, Scored, Times
+from tests.support import LIMIT
 
 if TYPE_CHECKING:
     from likewise.base.protocols import Splitter
@@ -213,7 +214,7 @@ class FakeModel(Base):
 
     def _later(self, future: Future[Embedded], embedded: Embedded) -> None:
         assert self.held is not None
-        self.held.wait(30)
+        self.held.wait(LIMIT)
         if future.set_running_or_notify_cancel():
             future.set_result(embedded)
 

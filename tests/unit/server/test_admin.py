@@ -12,7 +12,7 @@ from likewise.runtime.making import Options, Wanted
 from likewise.runtime.registry import Registry
 from likewise.server.app import build
 from tests.conformance.tiny import write_bert
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 from tests.unit.server.fakes import FakeModel
 
 AT = "/admin/models"
@@ -174,7 +174,7 @@ def test_the_load_goes_on_when_the_client_hangs_up(
 
     def slow(*args: Any) -> Any:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(LIMIT)
         return load(*args)
 
     monkeypatch.setattr(registry._loader, "load", slow)

@@ -16,7 +16,7 @@ from likewise.server import search
 from likewise.server.app import build
 from likewise.server.bindings import LiveBinding
 from tests.binding_kit import create_binding, drop_binding, get_binding
-from tests.support import wait_until
+from tests.support import BUSY_MS, wait_until
 from tests.unit.server.fakes import FakeModel
 
 Make = Callable[..., LiveBinding]
@@ -61,7 +61,7 @@ def client_of(*bindings: LiveBinding) -> TestClient:
 
 def execute(path: Path, sql: str) -> None:
     db = apsw.Connection(str(path))
-    db.set_busy_timeout(30_000)
+    db.set_busy_timeout(BUSY_MS)
     db.execute(sql)
     db.close()
 

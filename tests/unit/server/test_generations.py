@@ -21,7 +21,7 @@ from likewise.server.generations import LiveGeneration
 from tests.acceptance.models import MODELS, Telling, models
 from tests.acceptance.rigs import NAME, RIGS, Rig
 from tests.acceptance.swaps import NEW, begun, new_text, objects, swap
-from tests.support import wait_until
+from tests.support import LIMIT, wait_until
 from tests.unit.server.fakes import FakeModel
 
 ROWS = 5
@@ -73,7 +73,7 @@ class Gate:
         def held(live: LiveGeneration) -> None:
             if live.record.generation == 2 and live.passes >= passes:
                 self.reached.set()
-                assert self.go.wait(30)
+                assert self.go.wait(LIMIT)
             catch_up(live)
 
         patch.setattr(LiveGeneration, "catch_up", held)
@@ -86,7 +86,7 @@ def test_answers_change_over_only_when_the_index_is_filled(
     gate = Gate(monkeypatch, passes)
     binding = live()
     built = swapping.begin(rig.record, models, model=NEW, text=new_text(rig))
-    assert gate.reached.wait(30)
+    assert gate.reached.wait(LIMIT)
     swap(rig)
     wait_until(lambda: binding._to_come is not None, what="the cut-over to be noticed")
     assert binding.record.generation == 1
@@ -104,18 +104,18 @@ def test_a_search_that_comes_between_cut_over_and_finish_is_answered(
 
     def late(self: LiveBinding) -> None:
         held.set()
-        assert go.wait(30)
+        assert go.wait(LIMIT)
         look(self)
 
     monkeypatch.setattr(LiveBinding, "_look", late)
-    assert held.wait(30)
+    assert held.wait(LIMIT)
     swap(rig)
     swapping.finish(rig.spec.store_address, NAME)
     assert binding.record.generation == 1
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(answered_by, binding)
         go.set()
-        assert asked.result(30) == 1
+        assert asked.result(LIMIT) == 1
 
 
 def test_a_model_that_can_not_be_loaded_disturbs_nobody(rig: Rig, live: Live) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from likewise.base.errors import AddressInUse, SettingsError
 from likewise.server.listen import address_of, listen
+from tests.support import LIMIT
 
 
 def test_a_free_port_is_listened_on_at_once() -> None:
@@ -13,7 +14,7 @@ def test_a_free_port_is_listened_on_at_once() -> None:
         host, port = listener.getsockname()
         assert address_of(listener) == f"http://127.0.0.1:{port}"
         # Before anything accepts: the connection waits, it isn't refused.
-        with socket.create_connection((host, port), timeout=5):
+        with socket.create_connection((host, port), timeout=LIMIT):
             pass
 
 

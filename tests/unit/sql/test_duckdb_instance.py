@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import duckdb
 import pytest
 
+from likewise.base import locks
 from likewise.base.errors import DatabaseCorrupt, DatabaseLocked
 from likewise.sql import duckdb_instance
 from likewise.sql.duckdb import Database, make_file
 from likewise.sql.duckdb_header import Header
+from tests.support import LIMIT, started
 
 INSERT = "INSERT INTO seen VALUES (?)"
 
@@ -34,7 +39,7 @@ def elsewhere(path: Path, sql: str) -> str:
         "import duckdb, sys\nwith duckdb.connect(sys.argv[1]) as db:\n  db.execute(sys.argv[2])\n"
     )
     argv = [sys.executable, "-c", program, str(path), sql]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LIMIT)
     return done.stderr
 
 
@@ -83,7 +88,7 @@ def test_a_state_that_was_overtaken_while_opening_isnt_used(
 def test_a_file_that_others_always_overtake_is_said_to_be_busy(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duckdb_instance, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(locks, "_set", 0.01)
     meddle(monkeypatch, commit_under, times=1000)
     with (
         closing(Database(path)) as database,
@@ -245,7 +250,7 @@ def test_a_log_of_another_state_is_named(path: Path, tmp_path: Path) -> None:
         "  db.execute('INSERT INTO seen VALUES (?)', [n])\n  if n == 1: db.execute('CHECKPOINT')\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=LIMIT)
     os.replace(f"{path}.backup", path)
     said = "nothing"
     with closing(Database(path)) as database, suppress(DatabaseCorrupt):
@@ -257,3 +262,68 @@ def test_a_log_of_another_state_is_named(path: Path, tmp_path: Path) -> None:
             raise
     if duckdb.__version__ >= "2":  # 1.x reads it, whatever it is of
         assert "restore the log as well, or remove it" in said
+
+
+HOLD = """
+import duckdb, sys
+with duckdb.connect(sys.argv[1]) as db:
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_file_whose_holder_is_killed_is_opened_and_not_fought_for_before(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused opening takes DuckDB some ms; while the lock is held, none is tried."""
+    tried: list[str] = []
+    connect = duckdb.connect
+
+    def connecting(path: str, *values: Any, **options: Any) -> duckdb.DuckDBPyConnection:
+        tried.append(path)
+        return connect(path, *values, **options)
+
+    looks = 0
+    is_locked = Header.is_locked
+    many = threading.Event()
+
+    def looking(header: Header) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 10:
+            many.set()
+        return is_locked(header)
+
+    monkeypatch.setattr(Header, "is_locked", looking)
+    with started([sys.executable, "-c", HOLD, str(path)], stdin=PIPE, stdout=PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        monkeypatch.setattr(duckdb, "connect", connecting)
+        with closing(Database(path)) as database, ThreadPoolExecutor(1) as pool:
+
+            def write() -> None:
+                with database.write() as db:
+                    db.execute(INSERT, [1])
+
+            writing = pool.submit(write)
+            assert many.wait(LIMIT)
+            assert tried == [], "it knows without trying that the file is locked"
+            holder.kill()
+            writing.result(LIMIT)
+    monkeypatch.undo()
+    assert seen(path) == [1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a lock looks like is known for Linux")
+def test_a_lock_of_another_process_is_seen_and_ones_own_is_not(path: Path) -> None:
+    header = Header(path)
+    assert not header.is_locked()
+    with started([sys.executable, "-c", HOLD, str(path)], stdin=PIPE, stdout=PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert header.is_locked()
+        holder.communicate(b"\n", timeout=LIMIT)
+    assert not header.is_locked()
+    with closing(duckdb.connect(str(path))):
+        assert not header.is_locked()
+    header.close()

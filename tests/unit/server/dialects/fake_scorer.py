@@ -20,6 +20,7 @@ from likewise.runtime.pending import Embedded
 from likewise.runtime.sinks import Answered, Scored
 from likewise.vectors.activate import sigmoid
 from likewise.vectors.norm import truncate
+from tests.support import LIMIT
 from tests.unit.server.fakes import DIMENSIONS, MAX_TOKENS, FakeModel, by_hand
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class FakeScorer(FakeModel):
 
     def _handed_later(self, future: Future[Any], found: Any) -> None:
         assert self.held is not None
-        self.held.wait(30)
+        self.held.wait(LIMIT)
         if future.set_running_or_notify_cancel():
             future.set_result(found)
 
