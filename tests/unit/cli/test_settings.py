@@ -147,6 +147,16 @@ def test_the_engine_by_flag_file_and_environment() -> None:
         resolve.place(environment={"LIKEWISE_ENGINE": "gpu"})
 
 
+def test_how_long_a_locked_file_is_waited_for() -> None:
+    name = "LIKEWISE_LOCK_TIMEOUT"
+    assert resolve.lock_seconds({}) == resolve.lock_seconds({name: ""}) == 30
+    assert resolve.lock_seconds({name: "0"}) == 0
+    assert resolve.lock_seconds({name: "2.5"}) == 2.5
+    for wrong in ("soon", "-1", "nan", "inf"):
+        with pytest.raises(SettingsError, match=f"{name} is '{wrong}': it must be a number"):
+            resolve.lock_seconds({name: wrong})
+
+
 def test_old_names_of_precisions_are_kept() -> None:
     assert settings.parse("[model]\nprecision = 'bf16'").model.precision == "bf16"
 
