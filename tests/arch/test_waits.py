@@ -52,8 +52,9 @@ def short_waits(tree: ast.AST) -> Iterator[tuple[str, int, str]]:
 
 def _found(node: ast.AST, inside: list[str]) -> Iterator[tuple[str, int, str]]:
     for child in ast.iter_child_nodes(node):
-        named = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-        within = [*inside, child.name] if named else inside  # type: ignore[union-attr]
+        within = inside
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            within = [*inside, child.name]
         if isinstance(child, ast.Call) and _is_short(child):
             yield ".".join(within) or "-", child.lineno, ast.unparse(child)[:100]
         if isinstance(child, ast.Constant) and isinstance(child.value, str):
