@@ -124,6 +124,28 @@ test: setup lint
 test-endpoints: $(STAMPS)/test .venv-endpoints/.stamp .venv-infinity/.stamp
 	@$(BIN)/python -m pytest -rP tests/endpoints
 
+# Clients that others wrote, for Python and Node.js, in an environment of their own. NEWEST=1 takes
+# the newest versions in place of those that are pinned.
+OUTSIDE := $(if $(NEWEST),.venv-outside-newest,.venv-outside)
+UNPINNED := sed -E $(if $(NEWEST),'s/==.*//; s/": "[0-9][^"]*"/": "*"/','')
+$(OUTSIDE)/.stamp: $(STAMPS)/venv tests/outside/requirements.txt tests/outside/package.json constraints-test.txt
+	@echo "installing the clients that tests/outside tries (several minutes)"
+	@$(BIN)/python -m venv $(OUTSIDE)
+	@$(UNPINNED) tests/outside/requirements.txt > $(OUTSIDE)/requirements.txt
+	@$(OUTSIDE)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-test.txt torch
+	@$(OUTSIDE)/bin/python -m pip install --quiet --disable-pip-version-check -r $(OUTSIDE)/requirements.txt
+	@mkdir -p $(OUTSIDE)/npm $(OUTSIDE)/wheels
+	@$(UNPINNED) tests/outside/package.json > $(OUTSIDE)/npm/package.json
+	@if command -v npm >/dev/null; then cd $(OUTSIDE)/npm && npm install --silent --no-audit --no-fund --no-package-lock; \
+	  else echo "there is no npm here: clients of Node.js are skipped"; fi
+	@touch $@
+
+# Those clients against a running server, and real models against their libraries; at most half an hour.
+# REPORT=1 writes down in docs/compatibility.md what was seen.
+.PHONY: test-outside
+test-outside: $(STAMPS)/test $(OUTSIDE)/.stamp
+	@NEWEST=$(NEWEST) REPORT=$(REPORT) $(BIN)/python -m pytest -rs tests/outside
+
 .PHONY: bench-serve
 bench-serve: .venv-bench/.stamp .venv-infinity/.stamp
 	@.venv-bench/bin/python bench/serve.py
@@ -139,5 +161,5 @@ bench: .venv-bench/.stamp
 
 .PHONY: clean
 clean:
-	rm -rf .venv .venv-bench .venv-endpoints .venv-infinity .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
+	rm -rf .venv .venv-bench .venv-endpoints .venv-infinity .venv-outside .venv-outside-newest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build demo.db demo.db-*
 	find . -name __pycache__ -type d -not -path './.venv*' -prune -exec rm -rf {} +

@@ -39,7 +39,7 @@ _SWITCH_S = 60.0
 
 
 def load(
-    model: str = DEFAULT_MODEL,
+    model: str | Path = DEFAULT_MODEL,
     *,
     precision: Precision = "auto",
     engine: str | None = None,
@@ -66,6 +66,7 @@ def load(
     from likewise.models.locate import locate
     from likewise.runtime import service
 
+    model = str(model)
     if is_remote(model):
         raise SettingsError(
             f"{model} is a remote model: reach it with likewise.connect({model!r})", param="model"
@@ -109,7 +110,7 @@ def bind(
     key: tuple[str, ...] = (),
     chunk: str = DEFAULT_CHUNK,
     dtype: str = "float32",
-    model: BoundModel | str = DEFAULT_MODEL,
+    model: BoundModel | str | Path = DEFAULT_MODEL,
     query: str = "",
     glob: str = "",
     store: str | Path = "",
@@ -150,7 +151,7 @@ def bind(
     if name is None and not table:
         raise SettingsError("name the binding; there is no table to take a name from", param="name")
     models = _loaded()
-    loaded = models(model) if isinstance(model, str) else model
+    loaded = models(str(model)) if isinstance(model, str | Path) else model
     spec = BindingSpec(
         name=name or table.lower(),
         source=_address(source),

@@ -15,6 +15,7 @@ from likewise.base.errors import (
     BindingNotFound,
     DatabaseError,
     DatabaseMissing,
+    EngineError,
     ModelNotFound,
     SettingsError,
 )
@@ -31,7 +32,7 @@ ROWS = [
 
 @pytest.fixture(scope="module")
 def model(model_folder: Path) -> Iterator[Service]:
-    service = likewise.load(str(model_folder))
+    service = likewise.load(model_folder)
     yield service
     service.close()
 
@@ -52,6 +53,13 @@ def write(path: Path, statement: str) -> None:
         "import sqlite3, sys; d = sqlite3.connect(sys.argv[1]); d.execute(sys.argv[2]); d.commit()"
     )
     subprocess.run([sys.executable, "-c", program, str(path), statement], check=True)
+
+
+def test_a_model_is_closed_at_the_end_of_its_block(model_folder: Path) -> None:
+    with likewise.load(str(model_folder)) as loaded:
+        assert loaded.embed(["a"]).shape == (1, 384)
+    with pytest.raises(EngineError):
+        loaded.embed(["a"])
 
 
 def test_bind_search_change_search(database: Path, model: Service) -> None:

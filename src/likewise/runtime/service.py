@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from likewise.base.chunking import DEFAULT_CHUNK
 from likewise.base.errors import ModelUnsupported
@@ -218,6 +218,13 @@ class Service(Calls):
     def close(self) -> None:
         """Stop; what waits fails. Closing twice does nothing more."""
         self._closing()
+
+    def __enter__(self) -> Self:
+        """For `with likewise.load() as model`, which closes it at the end."""
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
 
 
 def _stop(lanes: Lanes, workers: Sequence[Worker], engine: Engine) -> None:
