@@ -279,7 +279,7 @@ BAD_BODIES = {
     "31 MiB for a name": b'{"' + b"a" * 31 * 2**20 + b'": 1}',
     "31 MiB of empty lists": b'{"input": [' + b"[]," * (31 * 2**20 // 3) + b"[]]}",
     "31 MiB of quotes": b'{"input": [' + b'"\\"' * (31 * 2**20 // 3),
-    "31 MiB of brackets in a text": b'{"input": "' + b"[" * 31 * 2**20 + b'", "x": 1}',
+    "31 MiB of brackets in a text": b'{"input": "' + b"[" * 31 * 2**20 + b'", "dimensions": "x"}',
     "31 MiB for a model": b'{"input": "a", "model": "' + b"m" * 31 * 2**20 + b'"}',
     "33 MiB": b'{"input": "' + b"a" * 33 * 2**20 + b'"}',
 }

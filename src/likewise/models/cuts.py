@@ -215,7 +215,7 @@ def _is_local(normalizer: dict[str, Any]) -> bool:
 
 def _writes_spaces(normalizer: dict[str, Any]) -> bool:
     """Whether spaces are other characters afterwards, at which splitters don't split."""
-    return normalizer["type"] == "Replace" and normalizer["content"] == _META
+    return bool(normalizer["type"] == "Replace" and normalizer["content"] == _META)
 
 
 def _crosses(content: str) -> bool:
@@ -229,7 +229,7 @@ def _splits(splitters: list[dict[str, Any]]) -> bool:
     for one in splitters:
         kind = one["type"]
         if kind == "Metaspace":
-            is_split |= one.get("split", True) is not False
+            is_split = is_split or one.get("split", True) is not False
         elif kind in _SPLITTERS or _is_split_by_pattern(one):
             is_split = True
         elif kind not in _FURTHER and kind != "ByteLevel":

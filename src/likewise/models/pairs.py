@@ -10,6 +10,7 @@ import numpy as np
 
 from likewise.base.errors import InputError, ModelCorrupt, ModelUnsupported
 from likewise.models.parts import read_json
+from likewise.models.plain import lone_surrogate
 from likewise.models.tokenize import Cut, Encoded
 
 if TYPE_CHECKING:
@@ -237,13 +238,12 @@ def _pair(pair: Any, index: int) -> tuple[str, str]:
             raise InputError(
                 f"input {index} must be two texts, not a {type(text).__name__}", param="input"
             )
-        try:
-            text.encode()
-        except UnicodeEncodeError as broken:
+        place = lone_surrogate(text)
+        if place is not None:
             raise InputError(
-                f"input {index} isn't valid Unicode: a lone surrogate at character {broken.start}",
+                f"input {index} isn't valid Unicode: a lone surrogate at character {place}",
                 param="input",
-            ) from broken
+            )
     return pair[0], pair[1]
 
 

@@ -81,7 +81,7 @@ class StaticTokenizer(Tokenizer):
         most = self._most_characters
         read = whole if most is None else [text[:most] for text in whole]
         try:
-            found = self._read(read, cut)
+            found = self._first(read, cut)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
         return [
@@ -113,7 +113,7 @@ class StaticTokenizer(Tokenizer):
             for index, ids in enumerate(texts, first)
         ]
 
-    def _read(self, texts: Sequence[str], cut: Cut | None) -> list[tuple[Ids, bool]]:
+    def _first(self, texts: Sequence[str], cut: Cut | None) -> list[tuple[Ids, bool]]:
         """The tokens of each text, at least those that can stay; and whether these are all."""
         limit, side = self.limits(cut)
         most = PIECE if limit == NO_LIMIT else min(PIECE, self.long_texts.most(limit))

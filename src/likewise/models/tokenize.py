@@ -160,37 +160,43 @@ class Tokenizer:
         limit, side = self.limits(cut)
         special = cut is None or cut.special
         whole = [prompt + text for text in plain_texts(texts, first)]
-        known = self._token_cache.take(whole)
-        is_plain = not special or self._token_cache.is_of_use
-        most = self.long_texts.most(limit) if is_plain else sys.maxsize
-        new = [text for text in whole if text not in known and len(text) <= most]
         try:
-            # One text is read before another thread could be given its turn and give it back.
-            if len(new) == 1:
-                read = [encoding(self._inner, new[0], special=special)]
-            else:
-                read = self._inner.encode_batch_fast(new, add_special_tokens=special)
-            long = {text: self._ends(text, limit, side) for text in whole if len(text) > most}
+            found = self._read(whole, limit, side, special)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable(whole, first, broken) from broken
-        known |= {text: ids for text, (ids, _) in long.items()}
-        found = (np.asarray(one.ids, np.int32) for one in read)
         count = self._prompt_length(prompt) if special else len(self._prompt_ids(prompt))
-        encoded = [
-            self._cut(
-                self._framed(known[text], special) if text in known else next(found),
-                index,
-                count,
-                limit,
-                side,
-                special,
-            )
-            for index, text in enumerate(whole, first)
-        ]
-        return [
-            replace(one, at_least=True) if text in long and not long[text][1] else one
-            for text, one in zip(whole, encoded, strict=True)
-        ]
+        encoded = []
+        for index, (ids, is_all) in enumerate(found, first):
+            one = self._cut(ids, index, count, limit, side, special)
+            encoded.append(one if is_all else replace(one, at_least=True))
+        return encoded
+
+    def _read(
+        self, texts: Sequence[str], limit: int, side: CutSide, special: bool
+    ) -> list[tuple[Ids, bool]]:
+        """The tokens of each text, at least those that can stay; and whether these are all."""
+        most = sys.maxsize
+        if not special or self._token_cache.is_of_use:
+            most = self.long_texts.most(limit)
+        short = [text for text in texts if len(text) <= most]
+        known = self._token_cache.take(short)
+        new = [text for text in short if text not in known] if known else short
+        # One text is read before another thread could be given its turn and give it back.
+        if len(new) == 1:
+            encodings = [encoding(self._inner, new[0], special=special)]
+        else:
+            encodings = self._inner.encode_batch_fast(new, add_special_tokens=special)
+        read = iter(encodings)
+        found = []
+        for text in texts:
+            if len(text) > most:
+                ids, is_all = self._ends(text, limit, side)
+                found.append((self._framed(ids, special), is_all))
+            elif text in known:
+                found.append((self._framed(known[text], special), True))
+            else:
+                found.append((np.asarray(next(read).ids, np.int32), True))
+        return found
 
     def _ends(self, text: str, limit: int, side: CutSide) -> tuple[Ids, bool]:
         """Tokens of a long text from the end that stays, and whether these are all."""

@@ -13,6 +13,7 @@ from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
 from likewise.server import admin, openapi, ops, page, search
 from likewise.server.access import Access
+from likewise.server.aside import Aside
 from likewise.server.body import MAX_BODY_BYTES
 from likewise.server.dialects import (
     cohere,
@@ -114,6 +115,7 @@ def build(
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed=allowed_hosts))
     middleware += _guarding(guard, registry, is_local=allowed_hosts is not None)
+    middleware.append(Middleware(Aside))
     app = Starlette(
         routes=routes,
         middleware=middleware,

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Encoding = Literal["float", "base64"]
 
 _LISTED_POSITIONS = 100
+_AT_ONCE = 16
+"""Items of a list that are written in one call, which holds the interpreter: vectors, mostly."""
+_MOST_NUMBERS = 16_384
+"""Numbers of an array that are written in one call: half a millisecond."""
 
 
 class Found(Protocol):
@@ -72,8 +76,49 @@ def numbers(rows: Sequence[Vectors] | Vectors, encoding: Encoding) -> list[Any]:
 
 
 def to_json(body: object) -> bytes:
-    """`body`, which may hold numpy arrays, as JSON."""
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    """`body`, which may hold numpy arrays, as JSON.
+
+    Long lists are written a few items at a time, between which other threads have their turn.
+    """
+    parts: list[bytes] = []
+    _write(body, parts)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _write(value: Any, parts: list[bytes]) -> None:
+    if not _is_heavy(value):
+        parts.append(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
+    elif isinstance(value, dict):
+        before = b"{"
+        for name, inner in value.items():
+            # As the name in an object of its own: what isn't a name is refused as it would be.
+            parts += (before, orjson.dumps({name: None})[1:-5])
+            _write(inner, parts)
+            before = b","
+        parts.append(b"}")
+    else:
+        before = b"["
+        for at in range(0, len(value), _AT_ONCE):
+            some = value[at : at + _AT_ONCE]
+            if any(map(_is_heavy, some)):
+                for inner in some:
+                    parts.append(before)
+                    _write(inner, parts)
+                    before = b","
+            else:
+                written = orjson.dumps(some, option=orjson.OPT_SERIALIZE_NUMPY)
+                parts += (before, written[1:-1])
+                before = b","
+        parts.append(b"]")
+
+
+def _is_heavy(value: Any) -> bool:
+    """Whether there are so many items in it that they are written a few at a time."""
+    if isinstance(value, np.ndarray):
+        return value.size > _MOST_NUMBERS and value.ndim > 0
+    if isinstance(value, dict):
+        return any(map(_is_heavy, value.values()))
+    return isinstance(value, list | tuple) and (len(value) > _AT_ONCE or any(map(_is_heavy, value)))
 
 
 def shown(values: Mapping[str, object]) -> dict[str, object]:

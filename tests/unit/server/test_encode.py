@@ -1,9 +1,12 @@
 """What answers are made of: database values as JSON can hold them, and headers."""
 
 import json
+from typing import Any
 
 import numpy as np
-from hypothesis import given
+import orjson
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from likewise.runtime.pending import Embedded
@@ -71,3 +74,50 @@ def test_headers_are_both() -> None:
     got = encode.headers(found)
     assert got["x-likewise-truncated"] == "0"
     assert got["x-inference-time"] == got["x-total-time"] == "2"
+
+
+_ARRAYS = st.integers(0, 20).map(lambda n: np.arange(n * 3, dtype=np.float32).reshape(n, 3))
+_ANSWERS = st.recursive(
+    st.none() | st.integers(0, 9) | st.text(max_size=3) | st.floats(allow_nan=False) | _ARRAYS,
+    lambda inner: (
+        st.lists(inner, max_size=40) | st.dictionaries(st.text(max_size=3), inner, max_size=4)
+    ),
+    max_leaves=60,
+)
+
+
+@settings(deadline=None)
+@given(answer=_ANSWERS)
+def test_an_answer_in_parts_is_the_answer_at_once(answer: Any) -> None:
+    whole = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "_AT_ONCE", 3)
+        patch.setattr(encode, "_MOST_NUMBERS", 6)
+        assert encode.to_json(answer) == whole
+
+
+def test_what_has_no_json_is_refused_in_parts_too() -> None:
+    for wrong in ({1: list(range(40))}, [object()] * 40, {"a": {"b": [{3: 1}] * 40}}):
+        with pytest.raises(TypeError):
+            encode.to_json(wrong)
+
+
+def test_no_call_writes_more_than_some_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    largest = []
+    dumps = orjson.dumps
+
+    def noted(value: Any, **how: Any) -> bytes:
+        largest.append(dumps(value, **how))
+        return largest[-1]
+
+    monkeypatch.setattr(encode.orjson, "dumps", noted)
+    rows = np.ones((2048, 768), np.float32)
+    for answer in (
+        {"data": [{"embedding": row} for row in rows]},
+        {"embeddings": {"float": list(rows)}},
+        list(rows),
+        [rows[:500], rows[500:900]],
+        {"data": [{"data": rows}]},
+    ):
+        assert len(encode.to_json(answer)) > 900 * 768 * 3
+    assert max(map(len, largest)) < 100_000

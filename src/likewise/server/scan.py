@@ -1,0 +1,96 @@
+"""What a JSON body holds, seen before it is decoded; a little at a time.
+
+Every call here that looks at all of a large body goes over it in blocks, between which other
+threads have their turn, or lets go of the interpreter.
+"""
+
+from __future__ import annotations
+
+import codecs
+
+import numpy as np
+
+BLOCK = 1 << 18
+
+_QUOTE, _BACKSLASH = ord('"'), ord("\\")
+
+
+def is_blank(body: bytes) -> bool:
+    """Whether there is nothing but white space."""
+    return all(body[at : at + BLOCK].isspace() for at in range(0, len(body), BLOCK))
+
+
+def invalid_utf8_at(body: bytes) -> int | None:
+    """The first byte that isn't UTF-8, if any."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for at in range(0, len(body), BLOCK):
+        held = len(decoder.getstate()[0])
+        block = body[at : at + BLOCK]
+        try:
+            decoder.decode(block, final=at + BLOCK >= len(body))
+        except UnicodeDecodeError as wrong:
+            return at - held + wrong.start
+    return None
+
+
+def count(body: bytes, characters: bytes, most: int) -> int:
+    """How many of `characters` stand outside of strings; not counted beyond `most`.
+
+    Of what isn't JSON any number.
+    """
+    if _anywhere(body, characters) <= most:
+        return 0
+    found, in_string, is_escaped = 0, False, False
+    for at in range(0, len(body), BLOCK):
+        block = np.frombuffer(body, np.uint8, min(BLOCK, len(body) - at), at)
+        quotes, is_escaped = _quotes(block, is_escaped)
+        # Odd between the two ends of a string.
+        inside = (np.cumsum(quotes, dtype=np.uint32) + in_string) & 1 == 1
+        in_string = bool(inside[-1])
+        wanted = np.isin(block, np.frombuffer(characters, np.uint8))
+        found += int(np.count_nonzero(wanted & ~inside))
+        if found > most:
+            break
+    return found
+
+
+def _anywhere(body: bytes, characters: bytes) -> int:
+    """How many of `characters` there are, in strings too."""
+    total = 0
+    for at in range(0, len(body), 4 * BLOCK):
+        block = body[at : at + 4 * BLOCK]
+        total += sum(block.count(one) for one in characters)
+    return total
+
+
+def _quotes(block: np.ndarray, is_escaped: bool) -> tuple[np.ndarray, bool]:
+    """Which bytes are quotes that begin or end a string, and whether the next byte is escaped.
+
+    `is_escaped` says so of the first byte.
+    """
+    places = np.arange(len(block))
+    slashes = block == _BACKSLASH
+    if is_escaped:
+        slashes[0] = False
+    # Backslashes in a row before each byte: a quote behind an odd number of them is a character.
+    others = np.maximum.accumulate(np.where(slashes, -1, places))
+    runs = places - others
+    before = np.concatenate([[0], runs[:-1]])
+    quotes = (block == _QUOTE) & (before % 2 == 0)
+    if is_escaped:
+        quotes[0] = False
+    return quotes, bool(runs[-1] % 2)
+
+
+def names_of(body: bytes, name: bytes) -> int:
+    """How often `name` stands in `body` between quotes."""
+    quoted = b'"%s"' % name
+    found = at = 0
+    while found < 2 and (end := body.find(quoted, at, at + 4 * BLOCK + len(quoted))) >= -1:
+        if end >= 0:
+            found, at = found + 1, end + len(quoted)
+        else:
+            at += 4 * BLOCK
+            if at >= len(body):
+                break
+    return found
