@@ -99,8 +99,10 @@ def serve(
         SettingsError: the server can't be guarded as it should be; nothing was loaded.
         LikewiseError: a model or a binding can't be served.
     """
+    from likewise.server import memory
     from likewise.server.listen import address_of, listen
 
+    memory.limit()
     guard = guard_of(launch.guarding, launch.host)
     listener = listen(launch.host, launch.port)
     server = threading.Thread(target=_import_server, name="import-server")

@@ -103,12 +103,15 @@ class PairTokenizer:
         if self._template is not None:
             return self._written(checked, self._template, prompt, limit)
         side: CutSide = "left" if cuts_left else "right"
-        read = [self._shortened(prompt + a, b, limit, side) for a, b in checked]
+        counts: dict[str, int] = {}
+        read = [self._shortened(prompt + a, b, limit, side, counts) for a, b in checked]
         found = self._inner.encode_batch([one.texts for one in read])
         return [self._cut(one, limit, cuts_left, of) for one, of in zip(found, read, strict=True)]
 
-    def _shortened(self, first: str, second: str, limit: int, side: CutSide) -> _Read:
-        """Two texts, long ones only as far as they can stay."""
+    def _shortened(
+        self, first: str, second: str, limit: int, side: CutSide, counts: dict[str, int]
+    ) -> _Read:
+        """Two texts, long ones only as far as they can stay; `counts` is of texts seen before."""
         most = self._long.most(limit)
         if len(first) <= most and len(second) <= most:
             return _Read((first, second))
@@ -120,7 +123,10 @@ class PairTokenizer:
         is_second_longer = None
         if at_least and min(map(self._count, short)) >= limit - self._specials:
             # The longer one gives way by a token: which one that is takes counting them.
-            is_second_longer = self._count(second) >= self._count(first)
+            for text in (first, second):
+                if text not in counts:
+                    counts[text] = self._count(text)
+            is_second_longer = counts[second] >= counts[first]
         return _Read((short[0], short[1]), at_least, is_second_longer)
 
     def _count(self, text: str) -> int:

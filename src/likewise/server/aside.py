@@ -50,6 +50,8 @@ class Aside:
             return message
 
         async def sent(message: Message) -> None:
+            nonlocal size
+            size += len(message.get("body", b""))
             for part in _parts(message):
                 await _in(here, send(part))
 

@@ -110,7 +110,7 @@ def test_no_call_writes_more_than_some_vectors(monkeypatch: pytest.MonkeyPatch) 
         largest.append(dumps(value, **how))
         return largest[-1]
 
-    monkeypatch.setattr(encode.orjson, "dumps", noted)
+    monkeypatch.setattr(orjson, "dumps", noted)
     rows = np.ones((2048, 768), np.float32)
     for answer in (
         {"data": [{"embedding": row} for row in rows]},
