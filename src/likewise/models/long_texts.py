@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import tokenizers
 
     from likewise.base.types import CutSide
-    from likewise.models.tokenize import Ids
+
+    Ids = npt.NDArray[np.int32]
 
 PIECE = 1 << 16
 """Characters of a piece, where all of a text is read: some 15,000 tokens."""
