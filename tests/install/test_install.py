@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.install.machine import run
 
 # One worker has the group, so that the environment is made once.
 pytestmark = [
@@ -17,42 +16,6 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.xdist_group("install"),
 ]
-
-
-def run(*command: str | Path, cwd: Path, cache: Path | None = None, fails: bool = False) -> str:
-    """What a command says, away from the checkout; that it fails with, when it must."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LIKEWISE"))}
-    if cache is not None:
-        env["LIKEWISE_HOME"] = str(cache)
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode != 0) == fails, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stderr if fails else done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(repo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, by way of the source distribution: that it is complete is part of the test."""
-    out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--outdir", out, repo, cwd=out)
-    (made,) = out.glob("*.whl")
-    return made
-
-
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `bin` folder of an environment with the wheel and its dependencies."""
-    home = tmp_path_factory.mktemp("venv")
-    run(sys.executable, "-m", "venv", home, cwd=home)
-    python = home / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", wheel, cwd=home)
-    return home / "bin"
 
 
 def test_the_wheel_holds_types_and_page(wheel: Path, repo: Path) -> None:
@@ -86,6 +49,7 @@ def test_help_and_doctor(installed: Path, tmp_path: Path, model_cache: Path) -> 
 
 
 WANTED = {
+    "likewise.server.grpc.": ("grpc", "grpc_health", "grpc_reflection", "google"),
     "likewise.client.": ("httpcore", "httpx"),
     "likewise.sql.duckdb": ("duckdb", "pyarrow"),
     "likewise.sources.duckdb": ("duckdb", "pyarrow"),

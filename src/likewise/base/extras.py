@@ -17,6 +17,10 @@ from likewise.base.errors import MissingExtra
 EXTRAS: Mapping[str, str] = {
     "bs4": "files",
     "duckdb": "duckdb",
+    "google": "grpc",
+    "grpc": "grpc",
+    "grpc_health": "grpc",
+    "grpc_reflection": "grpc",
     "httpcore": "remote",
     "httpx": "remote",
     "jinja2": "rerank",

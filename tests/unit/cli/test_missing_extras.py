@@ -135,7 +135,15 @@ def test_every_import_is_the_packages_own_or_of_an_extra_in_the_table() -> None:
     assert core <= others | {"uvloop"}, "uvloop is imported by uvicorn"
 
 
-DISTRIBUTIONS = {"bs4": "beautifulsoup4", "opentelemetry": "opentelemetry-sdk"}
+DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4",
+    "grpc": "grpcio",
+    "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "opentelemetry": "opentelemetry-sdk",
+}
+IN_TURN = {"httpcore": ("httpcore", "httpx"), "google": ("protobuf", "grpcio-health-checking")}
+"""Packages that come with one that the extra lists."""
 
 
 @pytest.mark.parametrize("package", extras.EXTRAS)
@@ -143,9 +151,11 @@ def test_the_extra_brings_the_package(package: str) -> None:
     project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     listed = project["optional-dependencies"][extras.EXTRAS[package]]
     brought = {re.split(r"[^\w-]", each)[0] for each in listed}
-    if package == "httpcore":
-        assert any(each.startswith("httpcore") for each in requires("httpx") or ())
-        package = "httpx"
+    if package in IN_TURN:
+        name, by = IN_TURN[package]
+        assert by in brought
+        assert any(each.startswith(name) for each in requires(by) or ())
+        return
     assert DISTRIBUTIONS.get(package, package) in brought
 
 

@@ -8,7 +8,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from likewise.base.errors import AddressInUse, InputError, MissingExtra
+from likewise.base.errors import AddressInUse, InputError
+from likewise.base.extras import needed
 from likewise.server.errors import refusal_of
 from likewise.server.grpc import inner_http
 from likewise.server.grpc.inner_http import Answer
@@ -65,15 +66,9 @@ _NO_ANSWER = frozenset(("content-type", "content-length", "connection"))
 
 def require_grpc() -> None:
     """Raises `MissingExtra` unless what speaks gRPC is installed."""
-    try:
+    with needed("gRPC (grpc_port)", extra="grpc", param="grpc_port"):
         import grpc  # noqa: F401 - only whether it is there
-        import grpc_health.v1.health  # noqa: F401
         import grpc_reflection.v1alpha.reflection  # noqa: F401
-    except ImportError as missing:
-        raise MissingExtra(
-            "gRPC needs grpcio, grpcio-health-checking and grpcio-reflection: pip install "
-            "'likewise[grpc]'"
-        ) from missing
 
 
 class GrpcServer:
