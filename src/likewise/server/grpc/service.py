@@ -68,6 +68,7 @@ def require_grpc() -> None:
     """Raises `MissingExtra` unless what speaks gRPC is installed."""
     with needed("gRPC (grpc_port)", extra="grpc", param="grpc_port"):
         import grpc  # noqa: F401 - only whether it is there
+        import grpc_health.v1.health  # noqa: F401
         import grpc_reflection.v1alpha.reflection  # noqa: F401
 
 
