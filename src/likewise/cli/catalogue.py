@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from likewise.base.errors import AdminError, ModelNotFound, SettingsError
 from likewise.base.names import resolve
 from likewise.base.spec import DEFAULT_MODEL
-from likewise.cli import loading
+from likewise.cli import loading, output
 from likewise.cli.remotes import Remotes
 from likewise.client.names import is_remote
 from likewise.models.own import folder_at, split_name, told_apart
@@ -36,6 +36,7 @@ def opened(place: Place, keeping: Keeping) -> Iterator[Catalogued]:
     from likewise.runtime.making import Options
     from likewise.runtime.registry import Registry
 
+    tell_of_leftovers(place.cache)
     with contextlib.ExitStack() as cleanup:
         kept = vector_cache(keeping.vector_cache, keeping.vector_cache_bytes)
         if kept is not None:
@@ -57,6 +58,19 @@ def opened(place: Place, keeping: Keeping) -> Iterator[Catalogued]:
         )
         cleanup.callback(registry.close)
         yield Catalogued(registry, place, keeping, cleanup)
+
+
+def tell_of_leftovers(cache: Path) -> None:
+    """Remove what killed processes left in the cache, and say what was freed."""
+    from likewise.models.leftovers import sweep
+
+    freed = sweep(cache)
+    if freed.count:
+        what = "copy" if freed.count == 1 else "copies"
+        output.note(
+            f"removed {freed.count} {what} that a killed process left in {cache}: "
+            f"{freed.size_bytes / 2**20:,.0f} MiB freed"
+        )
 
 
 def vector_cache(setting: str, most_bytes: int) -> VectorCache | None:

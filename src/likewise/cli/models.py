@@ -101,9 +101,11 @@ def show(
 @click.option("--offline", is_flag=True, default=None, help="Download nothing.")
 def pull(model: str, revision: str | None, offline: bool | None) -> None:
     """Fetch MODEL if it isn't on this disk yet, and say where it lies."""
-    from likewise.cli import loading
+    from likewise.cli import catalogue, loading
 
-    located = loading.find(model, resolve.place(offline=offline), revision=revision)
+    place = resolve.place(offline=offline)
+    catalogue.tell_of_leftovers(place.cache)
+    located = loading.find(model, place, revision=revision)
     output.say(str(located.folder))
 
 

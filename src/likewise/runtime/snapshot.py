@@ -8,15 +8,15 @@ What is mapped from a copy stays as it was, also once the copy's name is gone.
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.base.errors import ModelCorrupt
 from likewise.base.log import fields, logger
+from likewise.models.leftovers import own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _log = logger("runtime.registry")
 
@@ -63,11 +63,7 @@ def snapshot(folder: Path, cache: Path, require_open: Callable[[], None]) -> Ite
     """
     with contextlib.ExitStack() as cleanup:
         try:
-            cache.mkdir(parents=True, exist_ok=True)
-            made = tempfile.TemporaryDirectory(
-                prefix=".loading-", dir=cache, ignore_cleanup_errors=True
-            )
-            target = Path(cleanup.enter_context(made)) / folder.name
+            target = cleanup.enter_context(own_folder(cache)) / folder.name
             _copy(folder, target, require_open)
         except OSError as refused:
             why = "it is used where it lies: don't write over its files"

@@ -84,3 +84,18 @@ def test_a_model_that_no_binding_uses_any_more_is_let_go(tmp_path: Path) -> None
             models.unbound(name, "pages")
         models.unbound("never heard of", "pages")
         assert loaded() == ["two"], "it is to be served in any case"
+
+
+def test_what_a_killed_start_left_is_removed_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = tmp_path / "home" / ".loading-abc"
+    left.mkdir(parents=True)
+    (left / ".in-use").touch()
+    (left / "weights").write_bytes(bytes(3 * 2**20))
+    with catalogue.opened(place(tmp_path), Keeping()):
+        assert not left.exists()
+    assert "removed 1 copy that a killed process left" in capsys.readouterr().err
+    with catalogue.opened(place(tmp_path), Keeping()):
+        pass
+    assert capsys.readouterr().err == ""
