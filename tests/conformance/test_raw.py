@@ -78,6 +78,27 @@ def test_what_stands_before_the_last_normalize(
         service.close()
 
 
+@pytest.mark.parametrize("engine", [*PACKED, "static"])
+def test_of_a_folder_that_cuts_its_vectors_afterwards(tmp_path: Path, engine: str) -> None:
+    if engine == "static":
+        folder = tmp_path / "model"
+        save_static_embedding(folder, normalise=True)
+    else:
+        folder = write_folder(tmp_path / "model", CHAINS["dense"])
+    path = folder / "config_sentence_transformers.json"
+    written = json.loads(path.read_text()) if path.is_file() else {}
+    write_json(path, {**written, "truncate_dim": 5})
+    expected = theirs(without_the_last(folder), READ)
+    service = opened(folder, engine=engine)
+    try:
+        raw = service.submit(READ, raw=True).result(60).vectors
+        assert raw.shape == expected.shape == (len(READ), 5)
+        assert np.abs(raw - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+        assert np.abs(service.embed(READ) - theirs(folder, READ)).max() < 1e-4
+    finally:
+        service.close()
+
+
 def test_an_engine_gives_them_only_when_asked(make: Any, tmp_path: Path) -> None:
     forward = make(write_bert(tmp_path / "model")).stream()
     plain = forward(PackedBatch.of(texts()))

@@ -13,7 +13,7 @@ from likewise.engines.heads import head_outputs, reads_pairs, with_heads
 from likewise.engines.steps import follow, with_steps
 from likewise.models.card import ModelCard
 from likewise.models.lora import adapted
-from likewise.models.parts import unscaled
+from likewise.models.parts import Truncate, scales, unscaled
 from likewise.models.weights import Weights, open_weights
 from likewise.nets.names import NETS
 from likewise.nets.ops import Net, Ops, Tensor
@@ -54,11 +54,12 @@ def outputs(card: ModelCard, net: Net, ops: Ops[Tensor]) -> dict[Output, Tensor]
     states = net.forward(ops, pairs=reads_pairs(card))
     given = head_outputs(card, ops, states)
     if card.steps:
-        before, scaling = unscaled(card.steps)
+        before, after = unscaled(card.steps)
         raw = follow(before, ops, states)
-        given["vectors"] = follow(scaling, ops, raw)
-        if scaling:
-            given["raw"] = raw
+        given["vectors"] = follow(after, ops, raw)
+        if scales(card.steps):
+            cuts = [step for step in after if isinstance(step, Truncate)]
+            given["raw"] = follow(cuts, ops, raw)
     given["states"] = states
     return given
 

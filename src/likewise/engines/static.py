@@ -86,7 +86,7 @@ class StaticEngine:
             if batch.is_wanted("vectors") or wants_raw:
                 raw = means(batch)
                 if wants_raw:
-                    outputs["raw"] = raw
+                    outputs["raw"] = np.ascontiguousarray(raw[:, : self._width])
                 if batch.is_wanted("vectors"):
                     rows = raw.copy() if wants_raw else raw
                     rows = _scaled(rows) if self._normalised else rows

@@ -25,6 +25,7 @@ from likewise.models.remote import computed_as
 from likewise.models.static import STATIC, StaticParts, read_static
 from likewise.models.vocabulary import tokenizer_folder
 
+_FOR_DOCUMENTS = ("passage", "corpus")
 _MATRYOSHKA = ("matryoshka_dimensions", "matryoshka_dims", "truncate_dim")
 _UNLIKE_COSINE = ("dot", "euclidean", "manhattan")
 NOTHING_SAID = Overrides()
@@ -265,10 +266,18 @@ def _said(
     similarity = overrides.similarity or settings.get("similarity_fn_name")
     if similarity in _UNLIKE_COSINE and pooled.steps:
         notes.append(f"similarity {similarity}: searches here compare by cosine all the same")
+    default = _default_prompt(settings, prompts, folder, overrides)
+    if default is None and "document" not in prompts:
+        notes += [
+            f"no prompt 'document': documents of bindings get none, although there is one called "
+            f"{name!r}, as by sentence-transformers; name it 'document' to have it put before them"
+            for name in _FOR_DOCUMENTS
+            if prompts.get(name)
+        ]
     return _Said(
         pooled,
         prompts,
-        _default_prompt(settings, prompts, folder, overrides),
+        default,
         matryoshka,
         any_width,
         similarity if isinstance(similarity, str) else None,

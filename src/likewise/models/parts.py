@@ -134,11 +134,16 @@ Step = Pooling | Dense | LayerNorm | Normalise | Truncate
 
 
 def unscaled(steps: Sequence[Step]) -> tuple[Sequence[Step], Sequence[Step]]:
-    """`steps` in two: those that decide a vector's direction, and the last that only scale it."""
+    """`steps` in two: those that decide a vector's numbers, and the last that scale or cut it."""
     count = len(steps)
-    while count and isinstance(steps[count - 1], Normalise):
+    while count and isinstance(steps[count - 1], Normalise | Truncate):
         count -= 1
     return steps[:count], steps[count:]
+
+
+def scales(steps: Sequence[Step]) -> bool:
+    """Whether the last of `steps` scale a vector to length 1, cut or not."""
+    return any(isinstance(step, Normalise) for step in unscaled(steps)[1])
 
 
 def read_json(path: Path, *, missing: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from likewise.base.errors import (
     LikewiseError,
     Overloaded,
 )
+from likewise.models.parts import scales
 from likewise.models.tokenize import Cut
 from likewise.runtime import metrics
 from likewise.runtime.pending import Embedded, Facts, Pending, Piece, embedding
@@ -75,7 +76,7 @@ class Desk:
         self._reader.require("vectors")
         inputs = listed(inputs)
         finish = self._finish(dimensions, force=force, length=length)
-        is_raw = length == "raw" and self._card.normalised
+        is_raw = length == "raw" and scales(self._card.steps)
         output: Output = "raw" if is_raw else "vectors"
         pending = embedding(len(inputs), self._card.dimensions, finish, manner, output=output)
 

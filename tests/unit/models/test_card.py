@@ -202,6 +202,12 @@ def test_prompts_are_those_of_sentence_transformers(folder: Path, prompts: dict[
     assert ours == [each or "" for each in asked]
 
 
+def test_prompts_that_documents_do_not_get_are_noted(folder: Path) -> None:
+    assert not said(folder, {"query": "q: ", "document": "d: ", "passage": "p: "}).notes
+    (note,) = said(folder, {"query": "q: ", "passage": "p: "}).notes
+    assert "'passage'" in note and "documents" in note
+
+
 def test_prompts_by_name(folder: Path) -> None:
     prompts = {"query": "query: ", "topic": "t: ", "none": None}
     write_json(folder / "config_sentence_transformers.json", {"prompts": prompts})

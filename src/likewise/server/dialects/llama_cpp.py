@@ -11,6 +11,7 @@ from starlette.responses import Response
 from likewise.base.errors import InputError
 from likewise.server import body, encode, lenient
 from likewise.server.choosing import VECTORS
+from likewise.server.defaults import overflow, unnamed_prompt
 from likewise.server.dialects.openai_inputs import inputs_of
 from likewise.server.dialects.openai_request import EmbeddingsRequest
 from likewise.server.dialects.texts import model_named
@@ -76,6 +77,8 @@ async def embedded(request: Request, raw: bytes) -> Response:
     inputs = _inputs(asked)
     how = _normalised(asked)
     async with using(request, model_named(asked.model), (VECTORS,)) as (_, model):
+        how |= unnamed_prompt(request, model)
+        how["overflow"] = overflow(request, None)
         found = await computed(request, model.submit, inputs, **how)
     rows = encode.numbers(found.vectors, asked.encoding_format or "float")
     content = [{"index": at, "embedding": [row]} for at, row in enumerate(rows)]
