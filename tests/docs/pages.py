@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from likewise.cli import resolve, settings
+from likewise.cli import other_servers, resolve, settings
 from likewise.cli.main import (
     COMMANDS,
     EXIT_BUG,
@@ -159,7 +159,11 @@ def _docs_of(shape: type[msgspec.Struct]) -> dict[str, str]:
     return docs
 
 
-PAGES = {"cli.md": cli_page, "settings.md": settings_page}
+PAGES = {
+    "cli.md": cli_page,
+    "settings.md": settings_page,
+    "coming-from.md": other_servers.page,
+}
 
 
 def write() -> None:

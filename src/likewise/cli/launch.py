@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from likewise.base.errors import BindingNotFound, EndpointUnavailable, LikewiseError
 from likewise.base.log import fields, logger
-from likewise.cli import catalogue, output
+from likewise.cli import catalogue, output, resolve
 from likewise.cli.guarding import Guarding, guard_of
 from likewise.cli.resolve import Keeping
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
@@ -103,6 +103,8 @@ def serve(
     from likewise.server.listen import address_of, listen
 
     memory.limit()
+    for said in resolve.not_followed():
+        output.warn(f"{said}; see docs/coming-from.md")
     guard = guard_of(launch.guarding, launch.host)
     listener = listen(launch.host, launch.port)
     server = threading.Thread(target=_import_server, name="import-server")

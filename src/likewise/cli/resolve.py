@@ -115,6 +115,13 @@ def place(
     )
 
 
+def not_followed(environment: Mapping[str, str] | None = None) -> list[str]:
+    """What is to be said of variables that other servers follow and this one doesn't."""
+    from likewise.cli import other_servers
+
+    return list(other_servers.not_followed(os.environ if environment is None else environment))
+
+
 @dataclass(frozen=True)
 class Keeping:
     """How a server's models are kept, and what else it is to know about them."""
