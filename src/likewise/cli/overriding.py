@@ -134,7 +134,7 @@ def _overrides(name: str, written: OverrideSettings) -> Overrides:
             prompts=written.prompts,
             default_prompt_name=written.default_prompt_name,
             max_length=written.max_length,
-            matryoshka=_ANY if isinstance(matryoshka, str) else matryoshka,
+            matryoshka="any" if isinstance(matryoshka, str) else matryoshka,
             truncate_dim=written.truncate_dim,
             similarity=written.similarity,
         )

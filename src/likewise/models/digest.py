@@ -105,11 +105,15 @@ def _tokenizer(card: ModelCard) -> dict[str, Any]:
         tokenizer = read_json(card.tokenizer / "tokenizer.json")
     else:
         tokenizer = assemble(card.tokenizer, card.architecture).facts()
+    cutting = tokenizer.get("truncation")
     # These two say how a caller pads and cuts; Likewise does neither by them.
     for key in ("truncation", "padding"):
         tokenizer.pop(key, None)
     settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
-    if settings.get("truncation_side") == "left":
+    side = settings.get("truncation_side")
+    if side is None and card.architecture != STATIC and isinstance(cutting, dict):
+        side = cutting.get("direction")
+    if str(side).lower() == "left":
         tokenizer["truncation_side"] = "left"
     return tokenizer
 

@@ -11,13 +11,22 @@ from likewise.base.errors import ModelCorrupt, ModelUnsupported
 from likewise.models import multivector
 from likewise.models.multivector import MultiVector, Projection
 from likewise.models.parts import ACTIVATIONS, Module, read_json
-from likewise.models.template import Template, known_template, read_template
+from likewise.models.template import (
+    Template,
+    known_template,
+    read_template,
+    refuse_chat_template,
+)
 from likewise.vectors import activate
 
 _CLASSIFIER = "ForSequenceClassification"
 _ANSWERS = ("yes", "no")
 _SPLADE_POOLING = ("max", "sum")
 _SPLADE_ACTIVATIONS = ("relu", "log1p_relu")
+_SAVE_ANEW = (
+    "take it out of the tokenizer's files, or say what is meant with a modules.json, as "
+    "sentence_transformers.CrossEncoder({!r}).save() writes it"
+)
 _M3_FILES = ("sparse_linear", "colbert_linear")
 
 
@@ -100,6 +109,10 @@ def read_heads(
         return Given((found,), has_vectors=False)
     architecture = next(iter(config.get("architectures") or ()), "")
     if architecture.endswith(_CLASSIFIER) and kinds == ["Transformer"]:
+        if not (folder / "modules.json").is_file():
+            # sentence-transformers reads its settings only beside modules.json.
+            settings = {}
+            refuse_chat_template(transformer, _SAVE_ANEW.format(str(folder)))
         return Given((_classifier(transformer, config, settings),), has_vectors=False)
     if not (folder / "modules.json").is_file():
         template = known_template(transformer, architecture)

@@ -73,12 +73,11 @@ class Overrides:
     @classmethod
     def of_facts(cls, facts: Mapping[str, Any]) -> Overrides:
         """What `facts` gave."""
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in facts.items()
-            }
-        )
+        said: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in facts.items()
+        }
+        return cls(**said)
 
     def over(self, others: Overrides) -> Overrides:
         """These, and of `others` what these leave open; prompts are joined by their names."""

@@ -61,7 +61,7 @@ class PairTokenizer:
         self._long = tokenizer.long_texts
         self._limit = card.max_tokens
         self._template = head.template
-        self._cuts_left = settings.get("truncation_side") == "left"
+        self._cuts_left = tokenizer.cuts_front
         types, names = _types(card), settings.get("model_input_names")
         is_insisting = isinstance(names, list) and "token_type_ids" in names
         self._has_types = is_insisting or (types > 1 and _takes_types(settings))

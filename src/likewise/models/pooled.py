@@ -10,9 +10,11 @@ from typing import Any
 from likewise.base.errors import ModelCorrupt, ModelUnsupported
 from likewise.models import parts
 from likewise.models.overrides import Overrides
-from likewise.models.parts import Module, Normalise, Pooling, Step, Truncate, read_json
+from likewise.models.parts import Module, Normalise, Pooling, Step, Truncate
+from likewise.models.template import refuse_chat_template
 
 _CAUSAL = "ForCausalLM"
+_NAME_IT = "name the pooling: --pooling lasttoken, or pooling in likewise.toml"
 SETTINGS = "config_sentence_transformers.json"
 
 
@@ -93,28 +95,16 @@ def _usual(
     if overrides.pooling is not None:
         modes, note = overrides.pooling, ""
     else:
-        _refuse_chat_template(transformer)
+        refuse_chat_template(
+            transformer,
+            "name the pooling, such as --pooling lasttoken, or pooling in likewise.toml",
+        )
         first = next(iter(config.get("architectures") or ()), "")
         is_causal = first.endswith(_CAUSAL) and bool(config.get("is_causal", True))
         modes = ("lasttoken",) if is_causal else ("mean",)
         why = f"{first} is a causal language model" if is_causal else "as for every encoder"
         note = f"no modules.json: {modes[0]} pooling, as sentence-transformers does ({why})"
     return Pooled((Pooling(modes),), width * len(modes), (note,) if note else ())
-
-
-def _refuse_chat_template(transformer: Path) -> None:
-    """Without modules.json sentence-transformers puts each text into the tokenizer's template."""
-    settings = read_json(transformer / "tokenizer_config.json", missing={})
-    files = [transformer / "chat_template.jinja", *transformer.glob("additional_chat_templates/*")]
-    found = next((path for path in files if path.is_file()), None)
-    if found is None and settings.get("chat_template"):
-        found = transformer / "tokenizer_config.json"
-    if found is not None:
-        raise ModelUnsupported(
-            f"{transformer} has no modules.json, and {found.name} has a chat template: "
-            "sentence-transformers would write every text into it, which isn't done here. To embed "
-            "plain texts name the pooling, such as --pooling lasttoken, or pooling in likewise.toml"
-        )
 
 
 def _width(config: Mapping[str, Any], transformer: Path) -> int:

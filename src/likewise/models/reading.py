@@ -102,7 +102,8 @@ def read_reading(
     # As in sentence-transformers: the first of these that says something; else the least of all.
     wanted = next((n for n in (limit, *_limits(written)) if n is not None), None)
     if wanted is None:
-        limits = (tokenizer.get("model_max_length"), config.get("max_position_embeddings"))
+        longest = tokenizer.get("model_max_length", tokenizer.get("max_len"))
+        limits = (longest, config.get("max_position_embeddings"))
         known = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < _NO_LIMIT]
         wanted = min(known, default=None)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:

@@ -93,6 +93,25 @@ def known_template(transformer: Path, architecture: str) -> Template | None:
     return None
 
 
+def refuse_chat_template(transformer: Path, remedy: str) -> None:
+    """Raise `ModelUnsupported` if the tokenizer of a folder without modules.json has a template.
+
+    sentence-transformers puts every text of such a folder into it; `remedy` says how to have plain
+    texts read.
+    """
+    settings = read_json(transformer / "tokenizer_config.json", missing={})
+    files = [transformer / "chat_template.jinja", *transformer.glob("additional_chat_templates/*")]
+    found = next((path for path in files if path.is_file()), None)
+    if found is None and settings.get("chat_template"):
+        found = transformer / "tokenizer_config.json"
+    if found is not None:
+        raise ModelUnsupported(
+            f"{transformer} has no modules.json, and {found.name} has a chat template: "
+            "sentence-transformers would write every text into it, which isn't done here. To have "
+            f"plain texts read, {remedy}"
+        )
+
+
 def read_template(transformer: Path) -> Template | None:
     """The template that pairs go through; None when the tokenizer joins them itself.
 

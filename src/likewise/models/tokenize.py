@@ -83,6 +83,7 @@ class Tokenizer:
         self._inner = open_tokenizer(card.tokenizer, card.architecture)
         # The file carries the cutting and padding of whoever saved it; sentence-transformers
         # overrides both, and left in place they would cut at 128 and pad every text.
+        cutting = self._inner.truncation
         self._inner.no_truncation()
         self._inner.no_padding()
         if card.lower_case:
@@ -102,7 +103,8 @@ class Tokenizer:
             if token.special
         }
         settings = read_json(card.tokenizer / "tokenizer_config.json", missing={})
-        self._cuts_front = settings.get("truncation_side") == "left"
+        side = settings.get("truncation_side") or (cutting or {}).get("direction")
+        self._cuts_front = side == "left"
         self._prompt_lengths: dict[str, int] = {}
         highest = max([*self._head, *self._tail], default=-1)
         if highest >= self._rows:
@@ -114,6 +116,11 @@ class Tokenizer:
             raise ModelCorrupt(
                 f"{card.transformer}: a limit of {self.max_tokens} tokens leaves no room for text"
             )
+
+    @property
+    def cuts_front(self) -> bool:
+        """Whether a text that is too long loses its beginning, as the folder says."""
+        return self._cuts_front
 
     @property
     def inner(self) -> tokenizers.Tokenizer:

@@ -90,6 +90,7 @@ def assemble(transformer: Path, architecture: str) -> Assembled:
         raise ModelCorrupt(f"{path} isn't a tokenizer: it has no model")
     config = {"model_type": architecture, **read_json(transformer / "config.json", missing={})}
     settings = read_json(transformer / "tokenizer_config.json", missing={})
+    _refuse_others(settings, transformer)
     name = class_of(settings, config, bytewise=_is_bytewise(written))
     if name in UNKNOWN:
         raise ModelUnsupported(
@@ -108,6 +109,16 @@ def assemble(transformer: Path, architecture: str) -> Assembled:
     changed["added_tokens"] = added
     effective = _merged(written, changed)
     return Assembled(written, effective, bool(settings.get("split_special_tokens", False)))
+
+
+def _refuse_others(settings: Mapping[str, Any], transformer: Path) -> None:
+    """Raise ModelUnsupported for settings that would have another file read, or be patched."""
+    for key in ("fast_tokenizer_files", "fix_mistral_regex"):
+        if settings.get(key):
+            raise ModelUnsupported(
+                f"{transformer / 'tokenizer_config.json'}: {key} isn't followed here; save the "
+                "tokenizer anew with transformers, which leaves it out"
+            )
 
 
 def _merged(written: Mapping[str, Any], changed: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -153,6 +164,8 @@ class _Tokens:
         self._rebuilt = rebuilt
         self._own = [dict(each) for each in written.get("added_tokens") or []]
         found = dict(settings)
+        if rebuilt is None and isinstance(written.get("padding"), dict):
+            found.setdefault("pad_token", written["padding"].get("pad_token"))
         if not found.get("extra_special_tokens") and "additional_special_tokens" in found:
             found["extra_special_tokens"] = found.pop("additional_special_tokens")
         listed = found.get("added_tokens_decoder")
