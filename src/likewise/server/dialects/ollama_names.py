@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -79,28 +80,35 @@ def require_name(asked: str | None) -> None:
 
 
 class AskedNames:
-    """By which names clients asked for models, to show these models under the same names."""
+    """By which names clients asked for models, to show these models under the same names.
+
+    Requests are answered in several threads.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._by_model: dict[str, dict[str, None]] = {}
 
     def add(self, full: str, asked: str, known: Iterable[str]) -> None:
         """A client called the model `full` by `asked`; `known` are names that lists show."""
         shown = tagged(bare(asked))
         shown = next((name for name in known if name.lower() == shown.lower()), shown)
-        names = self._by_model.setdefault(full, {})
-        names.pop(shown, None)
-        names[shown] = None
-        if len(names) > _MOST_ASKED:
-            del names[next(iter(names))]
+        with self._lock:
+            names = self._by_model.setdefault(full, {})
+            names.pop(shown, None)
+            names[shown] = None
+            if len(names) > _MOST_ASKED:
+                del names[next(iter(names))]
 
     def of(self, full: str) -> list[str]:
         """The names of one model, the last asked at the end."""
-        return list(self._by_model.get(full, ()))
+        with self._lock:
+            return list(self._by_model.get(full, ()))
 
     def forget(self, full: str) -> None:
         """The model isn't loaded any more."""
-        self._by_model.pop(full, None)
+        with self._lock:
+            self._by_model.pop(full, None)
 
 
 def shown_names(name: str, aliases: Sequence[str]) -> list[str]:

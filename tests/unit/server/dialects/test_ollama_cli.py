@@ -1,6 +1,7 @@
 """Ollama's command line, as its client speaks, against this server."""
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from likewise.server.app import LOOPBACK_HOSTS, build
+from likewise.server.dialects.ollama_names import AskedNames
 from likewise.server.guard import Guard
+from tests.support import joined
 from tests.unit.server.dialects.ollama_cli import (
     Chatted,
     CommandLine,
@@ -216,3 +219,26 @@ def test_answers_have_the_clients_types_and_no_others(catalogue: FakeCatalogue) 
     )
     shown = client.post("/api/show", json={"model": "all-minilm"})
     assert b"null" not in shown.content
+
+
+def test_names_are_noted_from_several_threads() -> None:
+    asked = AskedNames()
+    failed: list[BaseException] = []
+
+    def ask(who: int) -> None:
+        try:
+            for number in range(2_000):
+                asked.add(MINILM, f"n{who}-{number % 20}", ())
+                asked.of(MINILM)
+                if number % 50 == 0:
+                    asked.forget(MINILM)
+        except BaseException as failure:  # noqa: BLE001 - the test tells of it
+            failed.append(failure)
+
+    threads = [threading.Thread(target=ask, args=(who,)) for who in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        joined(thread)
+    assert failed == []
+    assert len(asked.of(MINILM)) <= 8
