@@ -122,7 +122,8 @@ def ps(as_json: bool, **server: Any) -> None:
     if as_json:
         output.json(told)
         return
-    columns = ("model", "state", "engine", "precision", "size", "stays", "in use", "aliases")
+    columns = ("model", "state", "weights", "engine", "precision", "size", "stays", "in use")
+    columns += ("aliases", "folder")
     output.table([_row(each) for each in told["models"]], columns, empty="no models")
     for each in told["models"]:
         if each.get("error"):
@@ -165,12 +166,14 @@ def _row(model: Mapping[str, Any]) -> dict[str, object]:
     return {
         "model": model["model"],
         "state": model["state"],
+        "weights": str(model.get("weights") or "")[:12] or None,
         "engine": model.get("engine"),
         "precision": model.get("precision"),
         "size": None if size is None else f"{size / 2**20:,.0f} MiB",
         "stays": _stays(model) if model["state"] == "loaded" else None,
         "in use": model.get("holders"),
         "aliases": ", ".join(model["aliases"]) or None,
+        "folder": model.get("folder"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
@@ -22,6 +23,7 @@ from likewise.models.locate import named
 from likewise.runtime.making import Wanted
 from likewise.runtime.registry import Registry
 from likewise.server import body
+from likewise.server.described import with_weights
 from likewise.server.errors import json_response
 from likewise.server.local import require_admin
 from likewise.server.routing import Endpoint, Spoken
@@ -145,9 +147,10 @@ def _route(path: str, endpoint: Endpoint, method: str, **described: Any) -> Spok
 async def models(request: Request) -> Response:
     """All models, loaded or not, with everything that is known of them."""
     registry = _registry(request)
+    told = await asyncio.to_thread(lambda: [_told(view) for view in registry.models()])
     return json_response(
         {
-            "models": [_told(view) for view in registry.models()],
+            "models": told,
             "resident_bytes": registry.resident_bytes,
             "memory_budget_bytes": registry.options.memory_budget,
             "troubles": dict(registry.troubles),
@@ -169,7 +172,8 @@ async def load(request: Request) -> Response:
     # It is only to be there: nobody holds it.
     leasing.add_done_callback(give_back)
     await waited(request, leasing)
-    return json_response(_told(registry.model(name)) | {"seconds": _since(began)})
+    told = await asyncio.to_thread(_told, registry.model(name))
+    return json_response(told | {"seconds": _since(began)})
 
 
 async def unload(request: Request) -> Response:
@@ -258,7 +262,9 @@ def _keep_alive_s(written: str | float | None) -> float | None:
 
 
 def _told(view: View) -> dict[str, Any]:
-    return {**view.facts(), "model": view.name, "state": view.state, "aliases": list(view.aliases)}
+    """Reads files where it isn't loaded: not for the event loop."""
+    names = {"model": view.name, "state": view.state, "aliases": list(view.aliases)}
+    return {**with_weights(view), **names}
 
 
 def _since(began: float) -> float:

@@ -15,7 +15,7 @@ from likewise.base.errors import AdminError, ModelNotFound, SettingsError
 from likewise.cli import catalogue
 from likewise.cli.catalogue import Catalogued
 from likewise.cli.resolve import Keeping, Place
-from likewise.cli.served import _sent
+from likewise.cli.served import _row, _sent
 from likewise.runtime.making import Wanted
 from likewise.server.app import build
 from tests.conformance.tiny import SMALL, write_bert, write_weights
@@ -186,3 +186,19 @@ def test_a_path_that_is_sent_to_a_server_keeps_its_links(
     assert _sent("./current") == str(tmp_path / "current")
     assert _sent("mine=./current") == f"mine={tmp_path / 'current'}"
     assert _sent("acme/tiny") == "acme/tiny"
+
+
+def test_ps_tells_of_weights_and_folder_of_each(tmp_path: Path, two: Path) -> None:
+    one, other = str(two / "v1" / "model"), str(two / "v2" / "model")
+    with (
+        serving(tmp_path, one, other, is_lazy=True) as models,
+        TestClient(build(models.registry), client=("127.0.0.1", 1)) as client,
+    ):
+        unloaded = client.get("/admin/models").json()["models"]
+        vector(client, "v1/model")
+        loaded = client.get("/admin/models").json()["models"]
+    rows = [_row(each) for each in unloaded]
+    assert [row["folder"] for row in rows] == [one, other]
+    assert [each["state"] for each in unloaded] == ["unloaded", "unloaded"]
+    assert [each["weights"] for each in unloaded] == [each["weights"] for each in loaded]
+    assert rows[0]["weights"] == unloaded[0]["weights"][:12] != rows[1]["weights"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from likewise.runtime import metrics
 from likewise.runtime.naming import client_names
-from likewise.server.dialects.described import described
+from likewise.server.described import described
 from likewise.server.errors import json_response
 from likewise.server.routing import Endpoint, Spoken
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from likewise.base.clock import wall
 from likewise.base.errors import LikewiseError
 from likewise.base.log import fields, logger
-from likewise.models import shelf
 from likewise.models.about import about, parameters
 from likewise.models.card import ModelCard, read_card
-from likewise.models.digest import weights_digest
 from likewise.models.locate import Located, finder
 from likewise.models.overrides import Overrides
 from likewise.models.weights import has_weights, open_weights
+from likewise.server.described import cache_of, digest_of, stamp_of
 
 if TYPE_CHECKING:
     from likewise.server.serving import Listed
@@ -39,8 +38,6 @@ _LAYOUT = {
 }
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 _HEXADECIMAL = re.compile(r"[0-9a-f]{12,}")
-_DIGESTS: dict[tuple[Path, str, float, str], str] = {}
-_MOST_DIGESTS = 256
 _FOREVER_S = (2**63 - 1) / 1e9
 """As far from now as Ollama says for models that stay."""
 
@@ -86,7 +83,7 @@ class Told:
             self._read(self.folder)
 
     def _read(self, folder: Path) -> None:
-        cache = _cache_of(folder)
+        cache = cache_of(folder)
         revision = None if cache is None else folder.name
         located = Located(folder, self.name, "folder" if cache is None else "cache", revision)
         overrides = Overrides.of_facts(self.facts.get("override") or {})
@@ -142,7 +139,7 @@ class Told:
         """
         found = str(self.facts.get("weights") or "")
         if not found and self.folder is not None and self.card is not None:
-            found = _digest(self.card, self.stamp)
+            found = digest_of(self.card, self.stamp)
         if not _HEXADECIMAL.fullmatch(found):
             found = hashlib.sha256(self.name.encode()).hexdigest()
         return found
@@ -150,8 +147,7 @@ class Told:
     @functools.cached_property
     def stamp(self) -> float:
         """When a file of it was last changed, in seconds since 1970; 0 where none is known."""
-        files = [] if self.folder is None else self.folder.rglob("*")
-        return max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+        return 0.0 if self.folder is None else stamp_of(self.folder)
 
     @property
     def modified_at(self) -> str:
@@ -240,24 +236,3 @@ def short_number(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}".removesuffix(".0") + unit
     return str(count)
-
-
-def _cache_of(folder: Path) -> Path | None:
-    """The model cache that `folder` lies in; None for a folder of the user's own."""
-    return folder.parents[2] if (folder / shelf.RECORD).is_file() else None
-
-
-def _digest(card: ModelCard, stamp: float) -> str:
-    """The weights are read once as long as no file of the folder changes, which `stamp` tells."""
-    key = (card.folder, card.name, stamp, repr(card.overrides))
-    if key not in _DIGESTS:
-        try:
-            digest = weights_digest(card, cache=_cache_of(card.folder))
-        except LikewiseError as wrong:
-            # Who asks for vectors is told; a list of models goes on without.
-            _log.info(fields("model without a digest", model=card.name, error=wrong))
-            return ""
-        if len(_DIGESTS) >= _MOST_DIGESTS:
-            _DIGESTS.clear()
-        _DIGESTS[key] = digest
-    return _DIGESTS[key]

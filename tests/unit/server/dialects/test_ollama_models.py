@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from likewise.models import shelf
 from likewise.models.card import ModelCard
 from likewise.models.digest import weights_digest
+from likewise.server import described
 from likewise.server.app import build
-from likewise.server.dialects import ollama_facts
 from likewise.server.dialects.ollama_facts import short_number
 from likewise.version import __version__
 from tests.unit.server.fake_catalogue import FakeEntry, FakeListing
@@ -138,7 +138,7 @@ def test_the_digest_is_read_once_and_follows_the_weights(
         reads.append(card.name)
         return weights_digest(card, cache=cache)
 
-    monkeypatch.setattr(ollama_facts, "weights_digest", counted)
+    monkeypatch.setattr(described, "weights_digest", counted)
     entry = FakeEntry("mine", more={"folder": str(folder)})
     first, again = tags(entry)[0]["digest"], tags(entry)[0]["digest"]
     assert first == again
