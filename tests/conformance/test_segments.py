@@ -43,7 +43,7 @@ def segments(folder: Path) -> list[int]:
     assert isinstance(head, Scores)
     (found,) = PairTokenizer(card, head, Tokenizer(card)).encode([("w1 w2", "w3")])
     assert found.types is not None
-    return found.types.tolist()
+    return [int(one) for one in found.types]
 
 
 APART, ALIKE = [0, 0, 0, 0, 1, 1], [0] * 6

@@ -192,7 +192,7 @@ def test_prompts_are_those_of_sentence_transformers(folder: Path, prompts: dict[
     card = said(folder, prompts)
     theirs = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     asked: list[str | None] = []
-    theirs.encode = lambda inputs, prompt_name=None, prompt=None, **how: asked.append(  # type: ignore[method-assign]
+    theirs.encode = lambda inputs, prompt_name=None, prompt=None, **how: asked.append(
         theirs._resolve_prompt(prompt, prompt_name)
     )
     theirs.encode(["a"])

@@ -166,7 +166,7 @@ def test_without_auto_truncate_a_long_text_is_refused_unless_the_request_cuts_it
 
 
 def test_nor_is_a_pair_cut() -> None:
-    body = {"query": "a", "documents": [LONG]}
+    body: dict[str, Any] = {"query": "a", "documents": [LONG]}
     model = FakeScorer(outputs=("scores",))
     assert served(model, truncate=False).post("/v1/rerank", json=body).status_code == 400
     assert served(model).post("/v1/rerank", json=body).status_code == 200
@@ -226,7 +226,7 @@ def test_they_are_logged_once_for_each_client_and_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "likewise.server")
-    application = build({"fake/lengths": FakeModel()})  # type: ignore[dict-item]
+    application = build({"fake/lengths": FakeModel()})
     first, second = (TestClient(application, client=(host, 5000)) for host in ("10.0.0.1", "::2"))
     for client in (first, second, first):
         client.post("/v1/embeddings", json={"input": [[1, 2], [3]]})
@@ -246,7 +246,7 @@ def test_one_line_for_each_key(caplog: pytest.LogCaptureFixture) -> None:
 
     caplog.set_level(logging.WARNING, "likewise.server")
     ring = KeyRing(None, {"FIRST": ("one-key-of-enough-length", False)})
-    application = build({"fake/lengths": FakeModel()}, guard=Guard(keys=ring))  # type: ignore[dict-item]
+    application = build({"fake/lengths": FakeModel()}, guard=Guard(keys=ring))
     for host in ("10.0.0.1", "10.0.0.2"):
         client = TestClient(application, client=(host, 5000))
         headers = {"authorization": "Bearer one-key-of-enough-length"}
