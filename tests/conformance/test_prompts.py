@@ -22,6 +22,7 @@ import likewise
 from likewise.base.errors import SpaceMismatch
 from likewise.cli.main import run
 from likewise.client.names import connected
+from likewise.models.overrides import Overrides
 from likewise.runtime import service
 from likewise.runtime.service import Service
 from likewise.server.app import build
@@ -266,6 +267,11 @@ def test_a_binding_that_was_made_with_another_prompt_is_refused(tmp_path: Path, 
         assert before.space.weights == after.space.weights, "the prompt alone tells them apart"
         with pytest.raises(SpaceMismatch, match="prompt: 'w3 w4 ' there, '' here.*bind swap"):
             likewise.bind(rows, "docs", text="{body}", chunk="tokens:16/0", model=after)
+    # What the operator says of the model keeps it: the same prompt is the same space.
+    said = Overrides(prompts={"document": PASSAGE})
+    kept = service.load(folder, name=NAME, precision="exact", threads=1, overrides=said)
+    with contextlib.closing(kept):
+        likewise.bind(rows, "docs", text="{body}", chunk="tokens:16/0", model=kept).close()
 
 
 def test_a_text_that_is_too_long_is_refused_in_each_servers_words(given: Given) -> None:
