@@ -2,6 +2,7 @@
 
 LikewiseError
 ├── InputError               the request itself is wrong
+│   ├── BodyMalformed        a body that isn't JSON in UTF-8
 │   ├── InputEmpty           there is nothing to compute
 │   ├── InputTooLong         more tokens than the model reads, and cutting was refused
 │   ├── InputUnreadable      a text or token id that the model's tokenizer can't take
@@ -84,6 +85,12 @@ class InputError(LikewiseError):
     """The request can't be answered as it was sent."""
 
     code = "invalid_input"
+
+
+class BodyMalformed(InputError):
+    """A request's body isn't JSON in UTF-8."""
+
+    code = "body_malformed"
 
 
 class InputEmpty(InputError):

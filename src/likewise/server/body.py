@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from starlette.exceptions import HTTPException
 
-from likewise.base.errors import InputError
+from likewise.base.errors import BodyMalformed, InputError
 from likewise.base.names import nearest
 from likewise.server import scan
 
@@ -86,10 +86,10 @@ def decode(
         InputError: not UTF-8, not JSON, not of the shape, or a field is there twice.
     """
     if scan.is_blank(body):
-        raise InputError("the body is empty; a JSON object is expected")
+        raise BodyMalformed("the body is empty; a JSON object is expected")
     wrong_at = scan.invalid_utf8_at(body)
     if wrong_at is not None:
-        raise InputError(f"the body isn't valid UTF-8 (byte {wrong_at})")
+        raise BodyMalformed(f"the body isn't valid UTF-8 (byte {wrong_at})")
     _refuse_many(body)
     try:
         decoded = decoder.decode(body)
@@ -98,7 +98,7 @@ def decode(
     except msgspec.ValidationError as wrong:
         raise explained(str(wrong), fields) from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise InputError(f"the body isn't valid JSON: {wrong}") from wrong
+        raise BodyMalformed(f"the body isn't valid JSON: {wrong}") from wrong
     except RecursionError:
         # Its traceback is as deep as the body.
         raise InputError("the body is nested too deeply") from None

@@ -30,6 +30,7 @@ _RATE = "rate_limit_error"
 STATUS: dict[str, tuple[int, str]] = {
     "error": (500, _SERVER),
     "invalid_input": (400, _REQUEST),
+    "body_malformed": (400, _REQUEST),
     "input_empty": (400, _REQUEST),
     "input_unreadable": (400, _REQUEST),
     "input_too_long": (400, _REQUEST),
@@ -146,6 +147,8 @@ Shape = Callable[[Refusal, int], Mapping[str, Any]]
 
 
 OPENAI_CODES: dict[str, str] = {
+    "body_malformed": "invalid_input",
+    "input_empty": "invalid_input",
     "unauthorised": "invalid_api_key",
     "rate_limited": "rate_limit_exceeded",
 }
@@ -153,10 +156,12 @@ OPENAI_CODES: dict[str, str] = {
 
 
 def _openai(refusal: Refusal, status: int) -> Mapping[str, Any]:
-    """OpenAI's clients read `error`; those of Jina, Voyage and FastAPI's servers `detail`."""
+    """OpenAI's clients read `error`, those of Jina and Voyage `detail`, those of TEI the rest."""
     told = _likewise(refusal, status)
     error = {**told["error"], "code": OPENAI_CODES.get(refusal.code, refusal.code)}
-    return {"error": error, "detail": refusal.message}
+    kind = _tei_type(refusal, status)
+    words = refusal.message
+    return {"error": error, "detail": words, "message": words, "code": status, "type": kind}
 
 
 def _likewise(refusal: Refusal, status: int) -> Mapping[str, Any]:
@@ -172,10 +177,14 @@ def _likewise(refusal: Refusal, status: int) -> Mapping[str, Any]:
     return {"error": error}
 
 
-def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
+def _tei_type(refusal: Refusal, status: int) -> str:
+    """What Text Embeddings Inference calls a refusal."""
     kind = _TEI_TYPES_BY_CODE.get(refusal.code) or _TEI_TYPES.get(status)
-    if kind is None:
-        kind = "Validation" if status < 500 else "Backend"
+    return kind or ("Validation" if status < 500 else "Backend")
+
+
+def _tei(refusal: Refusal, status: int) -> Mapping[str, Any]:
+    kind = _tei_type(refusal, status)
     message = refusal.message
     if refusal.lengths is not None:
         # The sentence that clients of TEI look for.
@@ -193,8 +202,8 @@ def _ollama(refusal: Refusal, status: int) -> Mapping[str, Any]:
 
 
 def _cohere(refusal: Refusal, status: int) -> Mapping[str, Any]:
-    """Cohere's client reads `message`; others that rerank at the same paths read `error`."""
-    return {"message": refusal.message, **_openai(refusal, status)}
+    """Cohere's client reads `message`; others that rerank at the same paths read the rest."""
+    return _openai(refusal, status)
 
 
 def _llama_cpp(refusal: Refusal, status: int) -> Mapping[str, Any]:

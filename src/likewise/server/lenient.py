@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 from msgspec import inspect
 
-from likewise.base.errors import InputError
+from likewise.base.errors import BodyMalformed
 from likewise.base.names import nearest
 from likewise.server import body, notices
 
@@ -35,6 +35,7 @@ _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _LARGEST = 2**53
+_EMPTY = b"[]"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Field:
     plan: Plan
     drops_null: bool
     """Whether it may be left out and takes no null itself."""
+    is_settings: bool
+    """Whether it is an object that may be left out: PHP writes an empty one as `[]`."""
 
 
 @dataclass
@@ -85,14 +88,19 @@ def decode(request: Request, raw: bytes, decoder: msgspec.json.Decoder[_T]) -> _
     fields = decoder.type.__struct_fields__
     try:
         return body.decode(raw, decoder, fields)
+    except BodyMalformed:
+        notices.unread(request)
+        raise
     except body.ShapeError:
         mended, tidied = _tidied(raw, decoder.type)
         is_strict = bool(getattr(request.app.state, "strict", False))
         if not mended.changes or (mended.ignored and is_strict):
+            notices.unread(request)
             raise
     try:
         decoded = body.decode(tidied, decoder, fields)
     except body.ShapeError as refused:
+        notices.unread(request)
         raise _with_ignored(refused, mended) from None
     body.refuse_twice(raw, fields, exempt=frozenset(mended.names))
     notices.ignored(request, mended.ignored, fields)
@@ -115,7 +123,7 @@ def _tidied(raw: bytes, kind: Any) -> tuple[_Mended, bytes]:
     try:
         return mended, _value(raw.strip(), plan_of(kind), "", mended)
     except msgspec.DecodeError as wrong:
-        raise InputError(f"the body isn't valid JSON: {wrong}") from wrong
+        raise BodyMalformed(f"the body isn't valid JSON: {wrong}") from wrong
     except RecursionError:
         # What the decoder stopped at is the reason to give.
         return _Mended(), raw
@@ -155,7 +163,9 @@ def _field(one: inspect.Field) -> Field:
     kinds = one.type.types if isinstance(one.type, inspect.UnionType) else (one.type,)
     takes_null = any(isinstance(each, inspect.NoneType | inspect.AnyType) for each in kinds)
     takes_null = takes_null or any(isinstance(each, inspect.RawType) for each in kinds)
-    return Field(_plan(one.type), drops_null=not one.required and not takes_null)
+    plan = _plan(one.type)
+    is_settings = plan.is_object and plan.items is None and not one.required
+    return Field(plan, drops_null=not one.required and not takes_null, is_settings=is_settings)
 
 
 def _value(raw: bytes, plan: Plan, path: str, mended: _Mended) -> bytes:
@@ -183,7 +193,7 @@ def _object(raw: bytes, plan: Plan, path: str, mended: _Mended) -> bytes:
             mended.ignored[here] = None
             mended.names.add(name)
             mended.changes += 1
-        elif known.drops_null and value == b"null":
+        elif (known.drops_null and value == b"null") or (known.is_settings and value == _EMPTY):
             mended.changes += 1
         else:
             pairs.append(b'"%s":%s' % (name.encode(), _value(value, known.plan, here, mended)))

@@ -56,6 +56,11 @@ def names_ignored(request: HTTPConnection) -> tuple[str, ...]:
     return tuple(_notes(request.scope).get("ignored", ()))
 
 
+def unread(request: HTTPConnection) -> None:
+    """Note that the body couldn't be read: TEI's metrics don't count such a request."""
+    _notes(request.scope)["te_failure"] = ""
+
+
 def headers(notes: Mapping[str, Any]) -> dict[str, str]:
     """The headers that `notes`, those of one request, ask for."""
     found: dict[str, str] = {}

@@ -55,10 +55,13 @@ class OpenAIErrorBody(TypedDict):
 
 
 class OpenAIError(TypedDict):
-    """A refusal as OpenAI writes it, and as Jina and Voyage do in `detail`."""
+    """A refusal as OpenAI writes it, as Jina and Voyage do in `detail`, and TEI in the rest."""
 
     error: OpenAIErrorBody
     detail: NotRequired[str]
+    message: NotRequired[str]
+    code: NotRequired[int]
+    type: NotRequired[str]
 
 
 class TeiError(TypedDict):
@@ -80,6 +83,8 @@ class CohereError(TypedDict):
     message: str
     error: OpenAIErrorBody
     detail: NotRequired[str]
+    code: NotRequired[int]
+    type: NotRequired[str]
 
 
 class LlamaErrorBody(TypedDict):

@@ -148,6 +148,7 @@ async def computed(
     """
     most: int | None = getattr(request.app.state, "max_inputs", None)
     if most is not None and len(inputs) > most:
+        noted(request)["te_failure"] = "batch_size"
         raise InputError(
             f"{len(inputs)} inputs in one request; the most is {most} (max_batch_inputs)"
         )

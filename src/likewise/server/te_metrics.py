@@ -15,6 +15,7 @@ from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 
 from likewise.runtime import metrics
+from likewise.server.errors import STATUS
 from likewise.server.middleware import CLIENT_GONE
 
 if TYPE_CHECKING:
@@ -31,16 +32,23 @@ FAILURES: dict[str, str] = {
     "deadline_exceeded": "overloaded",
     "rate_limited": "overloaded",
     "invalid_input": "validation",
-    "input_too_long": "validation",
-    "invalid_dimensions": "validation",
-    "model_not_found": "validation",
-    "body_too_large": "validation",
+    "input_empty": "tokenization",
+    "input_unreadable": "tokenization",
+    "input_too_long": "tokenization",
     "model_unsupported": "model_type",
     "not_finite": "missing_values",
 }
-"""Our codes of refusals as `err` says them; every other one is `inference`."""
+"""Our codes of refusals as `err` says them. Others are `inference` where the server failed, and
+`validation` where the client did. What a handler notes as `te_failure` goes before these."""
 
-_NOT_COUNTED = frozenset(("unauthorised", "forbidden", "host_not_allowed", "method_not_allowed"))
+_NOT_COUNTED = frozenset(
+    (
+        "unauthorised", "forbidden", "host_not_allowed", "method_not_allowed", "body_malformed",
+        "body_too_large", "request_timeout", "unsupported_media_type",
+    )
+)  # fmt: skip
+"""Refused before TEI would look at the request."""
+_SCORING = frozenset(("/predict", "/rerank", "/score", "/classify"))
 _NO_INFERENCE = frozenset(("/tokenize", "/detokenize", "/decode"))
 """Routes that may be refused with an error of the input and never compute."""
 
@@ -108,7 +116,7 @@ class TeMetrics:
         """Count one request, if it asked a model for something."""
         if not _is_inference(seen):
             return
-        method = "batch" if seen.inputs > 1 else "single"
+        method = seen.notes.get("te_method") or ("batch" if seen.inputs > 1 else "single")
         with self._lock:
             self._counts["te_request_count", method] += 1
             if seen.status < 400:
@@ -116,6 +124,9 @@ class TeMetrics:
                 self._durations["te_request_duration"].observe(seen.seconds)
             else:
                 self._counts["te_request_failure", _failure(seen)] += 1
+                if not seen.runs:
+                    of = "predict" if seen.route in _SCORING else "embed"
+                    self._counts[f"te_{of}_count", ""] += _begun(seen)
             for run in seen.runs:
                 self._ran(run)
 
@@ -159,6 +170,8 @@ class TeMetrics:
 
 def _is_inference(seen: Seen) -> bool:
     """Whether it asked a model for something, or was refused before that could be seen."""
+    if seen.notes.get("te_failure") == "":
+        return False
     if seen.inputs:
         return True
     if seen.status < 400 or seen.error in _NOT_COUNTED or seen.method != "POST":
@@ -172,4 +185,14 @@ def _is_inference(seen: Seen) -> bool:
 def _failure(seen: Seen) -> str:
     if seen.status == CLIENT_GONE:
         return "dropped"
-    return FAILURES.get(seen.error or "", "inference")
+    noted: str | None = seen.notes.get("te_failure")
+    if noted is not None:
+        return noted
+    is_ours = seen.status >= 500 or STATUS.get(seen.error or "", (500, ""))[0] >= 500
+    return FAILURES.get(seen.error or "", "inference" if is_ours else "validation")
+
+
+def _begun(seen: Seen) -> int:
+    """Inputs that TEI counts though none was answered: those it looks at one by one."""
+    begins = _failure(seen) in ("tokenization", "inference", "dropped", "missing_values")
+    return int(seen.notes.get("te_inputs", 0)) if begins else 0

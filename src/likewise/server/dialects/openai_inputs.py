@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from likewise.base.errors import InputError
+from likewise.base.errors import InputEmpty, InputError
 from likewise.server.dialects.openai_request import Message, TextObject
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def inputs_of(asked: EmbeddingsRequest) -> list[str] | list[list[int]]:
     if isinstance(given, str):
         return _texts([given])
     if not given:
-        raise InputError("input is an empty list; send at least one text", param="input")
+        raise InputEmpty("input is an empty list; send at least one text", param="input")
     items: list[Any] = [one.text if isinstance(one, TextObject) else one for one in given]
     if _all(items, int):
         items = [items]
@@ -88,11 +88,11 @@ def _require_few(count: int, param: str) -> None:
 
 def _texts(texts: list[str]) -> list[str]:
     if empty := [str(at) for at, text in enumerate(texts) if not text]:
-        raise InputError(f"empty text at input position {', '.join(empty[:20])}", param="input")
+        raise InputEmpty(f"empty text at input position {', '.join(empty[:20])}", param="input")
     return texts
 
 
 def _token_lists(lists: list[list[int]]) -> list[list[int]]:
     if empty := [str(at) for at, ids in enumerate(lists) if not ids]:
-        raise InputError(f"no token ids at input position {', '.join(empty[:20])}", param="input")
+        raise InputEmpty(f"no token ids at input position {', '.join(empty[:20])}", param="input")
     return lists

@@ -124,7 +124,9 @@ async def default(ask: Ask) -> Done:
 async def vertex(ask: Ask) -> Done:
     """The default task for each of several bodies; all together, in the lane of so many."""
     asked = decoded(ask, _VERTEX)
-    require_count(len(asked.instances), "instances")
+    if not asked.instances:
+        return Done({"predictions": []})
+    require_count(ask, len(asked.instances), "instances")
     lane = lane_of(ask.request, len(asked.instances))
     working = [
         asyncio.ensure_future(default(Ask(ask.request, bytes(one), asked.model, lane)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 import msgspec
+import numpy as np
 from starlette.responses import Response
 
 from likewise.base.errors import InputEmpty, InputError
@@ -18,7 +19,7 @@ from likewise.runtime.sinks import Times
 from likewise.server import body, encode, lenient
 from likewise.server.choosing import choose
 from likewise.server.defaults import overflow, unnamed_prompt
-from likewise.server.serving import characters, computed, lane_of, using
+from likewise.server.serving import characters, computed, lane_of, noted, using
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from likewise.server.choosing import Need
     from likewise.server.routing import Endpoint
     from likewise.server.serving import Model
-
-MAX_INPUTS = 2048
-"""Inputs of one request, at most."""
 
 Direction = Literal["Left", "Right", "left", "right"]
 
@@ -213,6 +211,11 @@ def cutting(ask: Ask, asked: Any) -> Cutting:
     }
 
 
+def shortest(value: Any) -> float:
+    """A float32 as the number with the fewest digits that stands for it."""
+    return float(str(np.float32(value)))
+
+
 def prompt_of(ask: Ask, model: Model, name: str | None) -> str:
     """The text of the prompt called `name`; None: of the one that is put before texts anyway.
 
@@ -225,6 +228,7 @@ def prompt_of(ask: Ask, model: Model, name: str | None) -> str:
         said = unnamed_prompt(ask.request, model)
         return str(said.get("prompt", model.card.prompt(None)))
     if name not in prompts:
+        noted(ask.request)["te_failure"] = "tokenization"
         known = ", ".join(prompts) or "none"
         raise InputError(
             f"{model.name} has no prompt called {name!r}{nearest(name, prompts)}; its prompts: "
@@ -234,7 +238,7 @@ def prompt_of(ask: Ask, model: Model, name: str | None) -> str:
     return prompts[name]
 
 
-def listed(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
+def listed(ask: Ask, given: str | list[str | int | list[int]]) -> list[str | list[int]]:
     """`inputs` as a list of texts and lists of token ids.
 
     Raises:
@@ -243,6 +247,8 @@ def listed(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
     """
     if isinstance(given, str):
         given = [given]
+    elif not any(isinstance(each, int) for each in given):
+        noted(ask.request)["te_method"] = "batch"
     numbers = [each for each in given if isinstance(each, int)]
     if numbers:
         if len(numbers) < len(given):
@@ -250,17 +256,25 @@ def listed(given: str | list[str | int | list[int]]) -> list[str | list[int]]:
                 "inputs mixes token ids with texts or lists; put each text's ids into a list",
                 param="inputs",
             )
+        require_count(ask, 1, "inputs")
         return [numbers]
     inputs = [each for each in given if not isinstance(each, int)]
-    require_count(len(inputs), "inputs")
+    require_count(ask, len(inputs), "inputs")
     if empty := [str(at) for at, each in enumerate(inputs) if not each]:
         raise InputEmpty(f"empty input at position {', '.join(empty[:20])}", param="inputs")
     return inputs
 
 
-def require_count(count: int, param: str) -> None:
+def require_count(ask: Ask, count: int, param: str) -> None:
     """Raises `InputEmpty` for none and `InputError` for more than may come in one request."""
+    notes = noted(ask.request)
     if not count:
-        raise InputEmpty(f"`{param}` is empty; send at least one", param=param)
-    if count > MAX_INPUTS:
-        raise InputError(f"{count} {param} in one request; the most is {MAX_INPUTS}", param=param)
+        notes["te_failure"] = "validation"
+        raise InputEmpty(f"`{param}` cannot be empty; send at least one", param=param)
+    most: int = ask.request.app.state.max_inputs
+    if count > most:
+        notes["te_failure"] = "batch_size"
+        raise InputError(
+            f"{count} {param} in one request; the most is {most} (max_batch_inputs)", param=param
+        )
+    notes["te_inputs"] = notes.get("te_inputs", 0) + count

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from likewise.server import ops
-from likewise.server.dialects.tei_asking import MAX_INPUTS, Ask, opened
+from likewise.server.defaults import overflow
+from likewise.server.dialects.tei_asking import Ask, opened
 from likewise.server.errors import json_response
 from likewise.server.routing import Spoken
 from likewise.version import __version__
@@ -15,10 +17,13 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
+    from likewise.server.guard import Guard
     from likewise.server.serving import Model
 
 _DTYPES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 _POOLINGS = {"lasttoken": "last_token"}
+_WORKERS = min(32, (os.cpu_count() or 1) + 4)
+"""Threads that much text is cut into tokens in: as many as asyncio starts for such work."""
 _OURS = (
     "gives",
     "dimensions",
@@ -46,13 +51,13 @@ class Info(TypedDict):
     model_dtype: str
     served_model_name: str
     model_type: dict[str, dict[str, Any]]
-    max_concurrent_requests: int | None
+    max_concurrent_requests: int
     max_input_length: int
-    max_batch_tokens: int | None
+    max_batch_tokens: int
     max_batch_requests: int | None
     max_client_batch_size: int
     auto_truncate: bool
-    tokenization_workers: int | None
+    tokenization_workers: int
     version: str
     sha: str | None
     docker_label: str | None
@@ -76,10 +81,11 @@ async def info(request: Request) -> Response:
     async with opened(Ask(request, b""), None) as model:
         facts = model.info()
         ours = {name: facts[name] for name in _OURS if name in facts}
-        return json_response({**_described(model, facts), **ours})
+        return json_response({**_described(request, model, facts), **ours})
 
 
-def _described(model: Model, facts: dict[str, Any]) -> Info:
+def _described(request: Request, model: Model, facts: dict[str, Any]) -> Info:
+    guard: Guard = request.app.state.guard
     precision = facts["precision"]
     return {
         "model_id": model.name,
@@ -87,14 +93,14 @@ def _described(model: Model, facts: dict[str, Any]) -> Info:
         "model_dtype": _DTYPES.get(precision, precision),
         "served_model_name": model.name,
         "model_type": _type(facts),
-        # Work is admitted by tokens, not by requests.
-        "max_concurrent_requests": None,
+        # Work is admitted by tokens, not by requests: connections are what is limited.
+        "max_concurrent_requests": guard.max_connections,
         "max_input_length": facts["max_tokens"],
-        "max_batch_tokens": facts.get("batch_tokens"),
+        "max_batch_tokens": facts.get("batch_tokens") or facts["max_tokens"],
         "max_batch_requests": None,
-        "max_client_batch_size": MAX_INPUTS,
-        "auto_truncate": True,
-        "tokenization_workers": None,
+        "max_client_batch_size": guard.max_inputs,
+        "auto_truncate": overflow(request, None) == "cut",
+        "tokenization_workers": _WORKERS,
         "version": __version__,
         "sha": None,
         "docker_label": None,

@@ -19,9 +19,10 @@ from likewise.server.dialects.tei_asking import (
     decoded,
     opened,
     require_count,
+    shortest,
     submitted,
 )
-from likewise.server.serving import lane_of
+from likewise.server.serving import lane_of, noted
 from likewise.vectors.activate import sigmoid, softmax
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ _RERANK = msgspec.json.Decoder(RerankRequest)
 async def predict(ask: Ask) -> Done:
     """The model's labels with their scores, best first, for one text or pair or for many."""
     asked = decoded(ask, _PREDICT)
-    inputs, is_batch = _singles(asked.inputs)
+    inputs, is_batch = _singles(ask, asked.inputs)
     parameters = asked.parameters or PredictParameters()
     if asked.raw_scores and parameters.function_to_apply not in (None, "none"):
         raise InputError(
@@ -100,11 +101,11 @@ async def predict(ask: Ask) -> Done:
         return Done(content, tally.metered(model))
 
 
-def _singles(given: str | list[str | list[str]]) -> tuple[list[Single], bool]:
+def _singles(ask: Ask, given: str | list[str | list[str]]) -> tuple[list[Single], bool]:
     """The texts and pairs in `inputs`, and whether they were sent as a batch."""
     if isinstance(given, str):
         return [_single([given], "inputs")], False
-    require_count(len(given), "inputs")
+    require_count(ask, len(given), "inputs")
     texts = [each for each in given if isinstance(each, str)]
     if texts:
         if len(texts) < len(given):
@@ -113,6 +114,7 @@ def _singles(given: str | list[str | list[str]]) -> tuple[list[Single], bool]:
                 param="inputs",
             )
         return [_single(texts, "inputs")], False
+    noted(ask.request)["te_method"] = "batch"
     return [_single(list(each), f"inputs[{at}]") for at, each in enumerate(given)], True
 
 
@@ -166,15 +168,15 @@ def _applied(raw: Vectors, function: Function) -> Vectors:
 
 def _ranked(scores: Vectors, labels: list[str], top_k: int | None) -> list[Prediction]:
     order = np.argsort(-scores, kind="stable")[:top_k]
-    return [{"score": float(scores[at]), "label": labels[at]} for at in order]
+    return [{"score": shortest(scores[at]), "label": labels[at]} for at in order]
 
 
 async def rank(ask: Ask) -> Done:
     """Texts by how well they answer a query, best first."""
     asked = decoded(ask, _RERANK)
-    require_count(len(asked.texts), "texts")
-    if not asked.query:
-        raise InputEmpty("`query` is empty", param="query")
+    require_count(ask, len(asked.texts), "texts")
+    if not asked.query and not all(asked.texts):
+        raise InputEmpty("`query` and a text are both empty", param="query")
     _require_positive(asked.top_n, "top_n")
     needs = (VECTORS,) if asked.by == "cosine" else (reranks,)
     async with opened(ask, asked.model, needs) as model:
@@ -182,7 +184,7 @@ async def rank(ask: Ask) -> Done:
         answer = _cosines if asked.by == "cosine" else _relevance
         scores = await answer(ask, model, asked, tally)
         order = np.argsort(-scores, kind="stable")[: asked.top_n]
-        ranks: list[Rank] = [{"index": int(at), "score": float(scores[at])} for at in order]
+        ranks: list[Rank] = [{"index": int(at), "score": shortest(scores[at])} for at in order]
         if asked.return_text:
             ranks = [
                 {"index": one["index"], "text": asked.texts[one["index"]], "score": one["score"]}

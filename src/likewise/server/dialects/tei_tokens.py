@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
@@ -16,9 +18,11 @@ from likewise.server.dialects.tei_asking import (
     prompt_of,
     require_count,
 )
+from likewise.server.notices import warn
 
 if TYPE_CHECKING:
     from likewise.models.tokenize import Token
+    from likewise.server.serving import Model
 
 
 class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,7 +35,7 @@ class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class SimpleToken(TypedDict):
-    """A token, and the characters of prompt and text that it stands for."""
+    """A token, and the bytes of prompt and text, in UTF-8, that it stands for."""
 
     id: int
     text: str
@@ -56,14 +60,15 @@ async def tokens(ask: Ask) -> Done:
     """The tokens of each text, uncut."""
     asked = decoded(ask, _TOKENIZE)
     texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
-    require_count(len(texts), "inputs")
+    require_count(ask, len(texts), "inputs")
     async with opened(ask, asked.model) as model:
         prompt = prompt_of(ask, model, asked.prompt_name)
 
         def found() -> list[list[SimpleToken]]:
             return [
                 [
-                    _shown(token, prompt + text)
+                    _shown(token, prompt + text, bytes_at)
+                    for bytes_at in (_bytes_at(prompt + text),)
                     for token in model.tokens(prompt + text, special=asked.add_special_tokens)
                 ]
                 for text in texts
@@ -72,36 +77,57 @@ async def tokens(ask: Ask) -> Done:
         return Done(await asyncio.to_thread(found))
 
 
-def _shown(token: Token, whole: str) -> SimpleToken:
+def _bytes_at(text: str) -> Callable[[int], int]:
+    """Where the byte of a character stands in UTF-8, by the character's place."""
+    if text.isascii():
+        return lambda at: at
+    places = list(itertools.accumulate((len(each.encode()) for each in text), initial=0))
+    return places.__getitem__
+
+
+def _shown(token: Token, whole: str, bytes_at: Callable[[int], int]) -> SimpleToken:
     start, stop = token.span or (None, None)
     return {
         "id": token.id,
         "text": token.text if token.span is None else whole[start:stop],
         "special": token.is_special,
-        "start": start,
-        "stop": stop,
+        "start": None if start is None else bytes_at(start),
+        "stop": None if stop is None else bytes_at(stop),
     }
 
 
 async def decode(ask: Ask) -> Done:
     """The text of each list of token ids."""
     asked = decoded(ask, _DECODE)
-    lists = _lists(asked.ids)
+    lists = _lists(ask, asked.ids)
     async with opened(ask, asked.model) as model:
+        known = [_known(ask, model, ids) for ids in lists]
 
         def found() -> list[str]:
-            return [model.text(ids, skip_special=asked.skip_special_tokens) for ids in lists]
+            return [model.text(ids, skip_special=asked.skip_special_tokens) for ids in known]
 
         return Done(await asyncio.to_thread(found))
 
 
-def _lists(given: list[int | list[int]]) -> list[list[int]]:
+def _known(ask: Ask, model: Model, ids: list[int]) -> list[int]:
+    """Those of `ids` that the model has, as TEI reads them; a warning tells of the others."""
+    size = int(model.card.config.get("vocab_size", 0))
+    if not size:
+        return ids
+    unknown = [each for each in ids if not 0 <= each < size]
+    if unknown:
+        shown = ", ".join(map(str, unknown[:5]))
+        warn(ask.request, f"token ids that {model.name} doesn't have were left out: {shown}")
+    return [each for each in ids if each not in set(unknown)]
+
+
+def _lists(ask: Ask, given: list[int | list[int]]) -> list[list[int]]:
     numbers = [each for each in given if isinstance(each, int)]
     lists = [each for each in given if isinstance(each, list)]
     if numbers and lists:
         raise InputError("ids mixes numbers and lists of numbers", param="ids")
     lists = [numbers] if numbers else lists
-    require_count(len(lists), "ids")
+    require_count(ask, len(lists), "ids")
     if empty := [str(at) for at, each in enumerate(lists) if not each]:
         raise InputEmpty(f"no token ids at position {', '.join(empty[:20])}", param="ids")
     return lists

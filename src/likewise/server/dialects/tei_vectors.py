@@ -23,12 +23,16 @@ from likewise.server.dialects.tei_asking import (
     require_count,
     submitted,
 )
+from likewise.server.notices import ignored
+from likewise.server.serving import noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
+    from likewise.base.types import Vectors
     from likewise.runtime.sinks import Answered
+    from likewise.server.serving import Model
 
 Inputs = str | list[str | int | list[int]]
 
@@ -50,7 +54,7 @@ class EmbedRequest(Asked, kw_only=True):
     prompt_name: str | None = None
     normalize: bool = True
     dimensions: int | None = None
-    encoding_format: Literal["float"] | None = None
+    encoding_format: Literal["float", "base64"] | None = None
     parameters: EmbedParameters | None = None
 
 
@@ -99,10 +103,17 @@ _SIMILARITY = msgspec.json.Decoder(SimilarityRequest)
 async def embed(ask: Ask) -> Done:
     """A vector for each input."""
     asked = _with_parameters(decoded(ask, _EMBED))
-    inputs = listed(asked.inputs)
+    inputs = listed(ask, asked.inputs)
+    if asked.encoding_format == "base64":
+        # huggingface_hub's client asks for it; TEI gives lists all the same.
+        ignored(ask.request, ["encoding_format"])
     if asked.dimensions is not None and asked.dimensions < 1:
         raise DimensionsError("dimensions must be at least 1", param="dimensions")
     async with opened(ask, asked.model, (VECTORS, SPARSE)) as model:
+        if not asked.normalize and asked.dimensions is None and _is_sparse(model):
+            prompt, tally = prompt_of(ask, model, asked.prompt_name), Tally()
+            rows = await _dense(ask, model, inputs, tally, prompt=prompt, **cutting(ask, asked))
+            return Done(rows, tally.metered(model))
         found = await submitted(
             ask,
             model.submit,
@@ -159,7 +170,7 @@ async def embed_sparse(ask: Ask) -> Done:
 
 async def _per_token(ask: Ask, gives: str, rows: Callable[[Answered], Any]) -> Done:
     asked = decoded(ask, _EMBED_ALL)
-    inputs = listed(asked.inputs)
+    inputs = listed(ask, asked.inputs)
     needs = (SPARSE,) if gives == "sparse" else (VECTORS,)
     async with opened(ask, asked.model, needs) as model:
         found = await submitted(
@@ -179,17 +190,47 @@ async def similarity(ask: Ask) -> Done:
     """The cosine of a sentence with each of others."""
     asked = decoded(ask, _SIMILARITY)
     given, parameters = asked.inputs, asked.parameters or SimilarityParameters()
-    require_count(len(given.sentences), "sentences")
-    texts = listed([given.source_sentence, *given.sentences])
+    require_count(ask, len(given.sentences), "sentences")
+    noted(ask.request)["te_inputs"] = 0
+    texts = listed(ask, [given.source_sentence, *given.sentences])
     async with opened(ask, asked.model, (VECTORS, SPARSE)) as model:
-        found = await submitted(
-            ask,
-            model.submit,
-            texts,
-            prompt=prompt_of(ask, model, parameters.prompt_name),
-            unit=True,
-            **cutting(ask, parameters),
-        )
-        tally = Tally()
-        tally.add(texts, found.tokens, found)
-        return Done(found.vectors[1:] @ found.vectors[0], tally.metered(model))
+        prompt, tally = prompt_of(ask, model, parameters.prompt_name), Tally()
+        if _is_sparse(model):
+            rows = await _dense(ask, model, texts, tally, prompt=prompt, **cutting(ask, parameters))
+        else:
+            found = await submitted(
+                ask, model.submit, texts, prompt=prompt, unit=True, **cutting(ask, parameters)
+            )
+            tally.add(texts, found.tokens, found)
+            rows = found.vectors
+        return Done(_cosines(rows), tally.metered(model))
+
+
+def _cosines(rows: Vectors) -> Vectors:
+    """The cosine of the first row with each of the others; 1 for itself, 0 beside a row of zeros.
+
+    In float64, because the lengths of float32 vectors are off by some 1e-7.
+    """
+    wide = rows.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1)
+    products = wide[1:] @ wide[0]
+    scale = lengths[1:] * lengths[0]
+    found = np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
+    return np.asarray(np.clip(found, -1, 1), np.float32)
+
+
+def _is_sparse(model: Model) -> bool:
+    """Whether it gives a weight for each token of its vocabulary, and no other vectors."""
+    return "sparse" in model.card.gives and "vectors" not in model.card.gives
+
+
+async def _dense(
+    ask: Ask, model: Model, inputs: Sequence[Any], tally: Tally, **how: Any
+) -> Vectors:
+    """Sparse vectors with all their zeros, float32 [inputs, vocabulary]."""
+    found = await submitted(ask, model.submit_all, inputs, gives=("sparse",), **how)
+    tally.add(inputs, found.token_counts, found)
+    rows = np.zeros((len(inputs), int(model.card.config["vocab_size"])), np.float32)
+    for row, (ids, weights) in zip(rows, found.sparse or (), strict=True):
+        row[ids] = weights
+    return rows

@@ -29,7 +29,7 @@ def test_a_body_that_fits_nothing(client: TestClient, path: str, key: str) -> No
     assert answer.status_code == 422
     assert f"the body must have {key!r} (Text Embeddings Inference)" in answer.json()["error"]
     for raw in (b"", b"[]", b"{"):
-        assert client.post(path, content=raw).status_code == 422
+        assert client.post(path, content=raw).status_code == (422 if raw == b"[]" else 400)
 
 
 def test_another_dialect_beside(monkeypatch: pytest.MonkeyPatch) -> None:
