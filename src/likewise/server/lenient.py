@@ -20,7 +20,7 @@ from msgspec import inspect
 
 from likewise.base.errors import BodyMalformed
 from likewise.base.names import nearest
-from likewise.server import body, notices
+from likewise.server import body, notices, scan
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,7 +32,6 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?")
 _LARGEST = 2**53
 _EMPTY = b"[]"
@@ -207,6 +206,4 @@ def _list(raw: bytes, items: Plan, path: str, mended: _Mended) -> bytes:
 
 def _is_small(raw: bytes, separator: bytes) -> bool:
     """Whether there are few entries: each takes far more memory by itself than in the body."""
-    if raw.count(separator) <= MOST_MENDED:
-        return True
-    return _STRING.sub(b"", raw).count(separator) <= MOST_MENDED
+    return scan.count(raw, separator, MOST_MENDED) <= MOST_MENDED

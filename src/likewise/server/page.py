@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.routing import Route
+
+from likewise.server import openapi
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -32,7 +35,34 @@ _HEADERS = {
 
 def routes() -> list[Route]:
     """The page and its parts."""
-    return [Route(path, _root if path == "/" else _file, methods=["GET"]) for path in _FILES]
+    return [
+        *(Route(path, _root if path == "/" else _file, methods=["GET"]) for path in _FILES),
+        Route("/docs", _to_docs, methods=["GET"]),
+        Route("/docs/", _docs, methods=["GET"]),
+    ]
+
+
+async def _to_docs(request: Request) -> Response:
+    """To the page of routes; relative, so that it holds behind a path prefix too."""
+    del request
+    return Response(status_code=303, headers={"location": "docs/"})
+
+
+async def _docs(request: Request) -> Response:
+    """What the OpenAPI document says, as a page: routes with what they do."""
+    rows = [
+        f"<tr><td>{escape(operation['tags'][0])}</td><td>{method.upper()}</td>"
+        f"<td><code>{escape(path)}</code></td><td>{escape(operation['summary'])}</td></tr>"
+        for path, methods in sorted(openapi.document(request.app.routes)["paths"].items())
+        for method, operation in methods.items()
+    ]
+    content = (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Likewise: routes</title>"
+        "<h1>Routes</h1><p>The whole description is <a href=../openapi.json>openapi.json</a>.</p>"
+        "<table><tr><th>dialect<th>method<th>path<th>what it does</tr>"
+        f"{''.join(rows)}</table></html>"
+    )
+    return Response(content, headers=_HEADERS, media_type="text/html; charset=utf-8")
 
 
 _RUNNING = "Ollama is running"

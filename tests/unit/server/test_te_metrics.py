@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 from likewise.base.errors import EngineError, LikewiseError, ModelUnsupported, NotFinite, Overloaded
 from likewise.runtime import metrics
 from likewise.server.app import build
+from likewise.server.guard import Guard
 from tests.unit.server.fakes import FakeModel
 
 
@@ -37,7 +38,7 @@ def test_counters_have_exactly_their_names(client: TestClient) -> None:
         'te_request_count{method="batch"} 1.0',
         'te_request_success{method="single"} 1.0',
         'te_request_success{method="batch"} 1.0',
-        'te_request_failure{err="validation"} 1.0',
+        'te_request_failure{err="tokenization"} 1.0',
         "te_embed_count 3.0",
         "te_embed_success 3.0",
         "te_predict_count 0.0",
@@ -79,6 +80,50 @@ def test_failures_by_reason(
     model.fails = error
     client.post("/v1/embeddings", json={"input": "a"})
     assert f'te_request_failure{{err="{said}"}} 1.0' in lines(client)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("/embed", {"inputs": ""}, "tokenization"),
+        ("/embed", {"inputs": "a b c d e f g h i", "truncate": False}, "tokenization"),
+        ("/embed", {"inputs": "a", "prompt_name": "no"}, "tokenization"),
+        ("/embed", {"inputs": ["a"] * 5}, "batch_size"),
+        ("/tokenize", {"inputs": ["a"] * 5}, None),
+        ("/embed", {"inputs": []}, "validation"),
+        ("/embed", {"inputs": "a", "dimensions": 0}, "validation"),
+        ("/rerank", {"query": "a", "texts": []}, "validation"),
+        ("/similarity", {"inputs": {"source_sentence": "a", "sentences": []}}, "validation"),
+        ("/rerank", {"query": "a", "texts": ["b"]}, "model_type"),
+        ("/v1/embeddings", {"input": ""}, "tokenization"),
+        ("/v1/embeddings", {"input": "a", "model": "no"}, "validation"),
+        ("/embed", {"inputs": 5}, None),
+        ("/embed", {}, None),
+        ("/embed", b"{", None),
+        ("/embed", b"", None),
+    ],
+)
+def test_what_the_client_did_is_never_inference(
+    model: FakeModel, path: str, body: object, said: str | None
+) -> None:
+    with TestClient(build({"m": model}, guard=Guard(max_inputs=4))) as client:
+        answer = client.post(
+            path, **({"content": body} if isinstance(body, bytes) else {"json": body})
+        )
+        assert 400 <= answer.status_code < 500
+        failures = [line for line in lines(client) if line.startswith("te_request_failure{")]
+    assert failures == ([] if said is None else [f'te_request_failure{{err="{said}"}} 1.0'])
+
+
+def test_a_list_of_one_is_a_batch_and_what_failed_was_begun(client: TestClient) -> None:
+    client.post("/embed", json={"inputs": ["a"]})
+    client.post("/embed", json={"inputs": ["a", ""]})
+    client.post("/embed", json={"inputs": "a", "dimensions": 0})
+    shown = lines(client)
+    assert 'te_request_count{method="batch"} 2.0' in shown
+    assert 'te_request_count{method="single"} 1.0' in shown
+    assert "te_embed_count 3.0" in shown
+    assert "te_embed_success 1.0" in shown
 
 
 def test_what_asks_no_model_isnt_counted(client: TestClient) -> None:

@@ -340,6 +340,15 @@ def test_head_is_get_without_the_body(client: TestClient) -> None:
         assert head.headers.get("content-type") == got.headers.get("content-type")
 
 
+def test_the_routes_can_be_looked_at_in_a_browser(client: TestClient) -> None:
+    there = client.get("/docs", follow_redirects=False)
+    assert (there.status_code, there.headers["location"]) == (303, "docs/")
+    page = client.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert f"<code>{path}</code>" in page.text
+
+
 def test_nothing_is_ignored_of_what_these_clients_send(client: TestClient) -> None:
     sent: list[dict[str, Any]] = [
         {"input": ["a"], "encoding_type": "float", "late_chunking": False, "normalized": True},
