@@ -9,6 +9,7 @@ import msgspec
 
 from likewise.base.errors import DimensionsError, InputError
 from likewise.server.defaults import overflow, prompt_for, unnamed_prompt
+from likewise.server.notices import ignored
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -120,6 +121,10 @@ def options(request: Request, asked: EmbeddingsRequest, model: Model) -> dict[st
     _refuse_what_isnt_followed(asked)
     is_raw = agreed(asked, "normalize", "normalized", "use_activation") is False
     dimensions = agreed(asked, "dimensions", "output_dimension")
+    if dimensions == 0:
+        # infinity's client sends 0 unless told otherwise, and Ollama takes it: the model's own.
+        dimensions = None
+        ignored(request, ["dimensions"])
     if dimensions is not None and dimensions < 1:
         raise DimensionsError("dimensions must be at least 1", param="dimensions")
     chosen = _cutting(request, asked) | {"dimensions": dimensions}

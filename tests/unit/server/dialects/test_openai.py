@@ -132,7 +132,7 @@ def test_truncation_is_refused_when_asked(client: TestClient) -> None:
         ({"input": [True]}, "input[0]", "got bool"),
         ({"input": "a", "model": 3}, "model", "model: expected str | null, got int"),
         ({"input": "a", "encoding_format": "hex"}, "encoding_format", "invalid enum value 'hex'"),
-        ({"input": "a", "dimensions": 0}, "dimensions", "dimensions must be at least 1"),
+        ({"input": "a", "dimensions": -1}, "dimensions", "dimensions must be at least 1"),
         ({"input": "a", "dimensions": "4"}, "dimensions", "expected int | null, got str"),
         ([], None, "expected object, got array"),
     ],

@@ -89,6 +89,13 @@ def test_widths(client: TestClient, model: FakeModel, field: str) -> None:
         assert (told["dimensions"], told["unit"], told["raw"]) == (width, False, True)
 
 
+def test_a_width_of_nothing_is_the_models_and_is_named(
+    client: TestClient, model: FakeModel
+) -> None:
+    assert asked(client, model, dimensions=0)["dimensions"] is None
+    assert sent(client, dimensions=0).headers["x-likewise-ignored"] == "dimensions"
+
+
 @pytest.mark.parametrize("field", ["normalize", "normalized", "use_activation"])
 def test_lengths(client: TestClient, model: FakeModel, field: str) -> None:
     for unit in (True, False):
@@ -278,7 +285,7 @@ USER = [{"role": "user", "content": "a"}]
         ({"normalize": True, "normalized": False}, "normalized", "say different things"),
         ({"truncate": True, "truncation": False}, "truncation", "say different things"),
         ({"embedding_type": "int8", "output_dtype": "float"}, "output_dtype", "different things"),
-        ({"output_dimension": 0}, "dimensions", "at least 1"),
+        ({"output_dimension": -1}, "dimensions", "at least 1"),
         ({"embedding_type": "int8", "normalized": False}, "normalize", "vectors of length 1"),
         ({"embedding_type": "int4"}, "embedding_type", "invalid enum value 'int4'"),
         ({"embedding_type": []}, "embedding_type", "names no type"),
