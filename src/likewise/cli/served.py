@@ -108,7 +108,7 @@ def reload(model: str, as_json: bool, **server: Any) -> None:
 @server_options
 def alias(name: str, model: str | None, **server: Any) -> None:
     """Let NAME stand for MODEL in a running server; without MODEL, for nothing any more."""
-    told = _ask("/alias", {"alias": name, "model": model}, server, has="alias")
+    told = _ask("/alias", {"alias": name, "model": model and _sent(model)}, server, has="alias")
     full = told["model"]
     output.say(f"{name} stands for {full}" if full else f"{name} is no alias any more")
 

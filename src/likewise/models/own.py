@@ -25,6 +25,14 @@ def split_name(asked: str) -> tuple[str | None, str]:
     return found["name"], found["source"]
 
 
+def ways_to(asked: str) -> tuple[str, ...]:
+    """What the model of `asked` may be asked for as, beside its name: as it is written, in full."""
+    source = split_name(asked)[1]
+    if not source.startswith((".", "/", "~")):
+        return (source,)
+    return (source, os.path.abspath(Path(source).expanduser()))
+
+
 def is_model_folder(path: Path) -> bool:
     """Whether a model lies in the folder `path`, as far as its files' names tell."""
     return path.is_dir() and any((path / mark).is_file() for mark in MARKS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.base.clock import monotonic
 from likewise.base.errors import AdminError, ModelNotFound
-from likewise.models.own import folder_at, split_name
+from likewise.models.own import folder_at, split_name, ways_to
 from likewise.runtime.entry import Entry, View
 from likewise.runtime.keeping import Keeping
 from likewise.runtime.making import Loader, Options, Wanted, stopping_progress
@@ -283,8 +283,9 @@ class Registry(Keeping):
         That is often a path, which clients of other servers have as the model's name.
         """
         self._full_names = tuple(self._entries)
-        sources = {split_name(each.wanted.source)[1]: each for each in self._entries.values()}
-        names = {source: entry.name for source, entry in sources.items()}
+        names: dict[str, str] = {}
+        for entry in self._entries.values():
+            names |= dict.fromkeys(ways_to(entry.wanted.source), entry.name)
         names |= with_short_names(self._full_names)
         for entry in self._entries.values():
             names |= dict.fromkeys(entry.aliases, entry.name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from likewise.base.clock import wall
 from likewise.base.extras import needed
+from likewise.base.loopback import is_loopback_url
 from likewise.version import __version__
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ class Tracer:
         with needed("sending traces (otlp_endpoint)", extra="otel", param="otlp_endpoint"):
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from requests import Session
+        session = Session()
+        # No proxy can reach this machine's own addresses, whatever NO_PROXY says.
+        session.trust_env = not is_loopback_url(endpoint)
         url = endpoint.rstrip("/") + "/v1/traces"
-        exporter: SpanExporter = OTLPSpanExporter(endpoint=url, timeout=_TIMEOUT_S)
+        exporter: SpanExporter = OTLPSpanExporter(endpoint=url, timeout=_TIMEOUT_S, session=session)
         return cls(BatchSpanProcessor(exporter))
 
     def begin(self, headers: Mapping[str, str]) -> Tracing:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from likewise.base.errors import SettingsError
 from likewise.cli import asking
 from likewise.cli.asking import Refused
 
@@ -82,7 +83,7 @@ def test_this_machine_is_asked_without_the_proxy(server: Server, proxy: Server, 
 
 def test_a_key_for_plain_http_elsewhere_isnt_shown_to_the_proxy(proxy: Server) -> None:
     # A name that no resolver knows: the connection fails at once, and the proxy hears nothing.
-    with pytest.raises(asking.SettingsError, match="nothing answers"):
+    with pytest.raises(SettingsError, match="nothing answers"):
         asking.ask("http://host.invalid:1", "/admin/models", has="models", key=KEY, timeout_s=30)
     assert proxy.seen == []
 
@@ -105,7 +106,7 @@ def test_https_elsewhere_goes_through_the_proxy_which_sees_no_key(
             monkeypatch.delenv(name, raising=False)
         for name in ("HTTPS_PROXY", "https_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{listener.getsockname()[1]}")
-        with pytest.raises(asking.SettingsError):
+        with pytest.raises(SettingsError):
             asking.ask("https://host.invalid:1", "/x", has="models", key=KEY, timeout_s=30)
         thread.join()
     assert heard[0].startswith(b"CONNECT host.invalid:1 ")

@@ -16,8 +16,7 @@ import pytest
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 
 from likewise.base.errors import ModelNotFound
-from likewise.models import hub_cache, shelf
-from likewise.models.fetch import ANSWER_SECONDS
+from likewise.models import fetch, hub_cache, shelf
 from likewise.models.known import KNOWN, Known
 from likewise.models.locate import DEFAULT_MODEL, locate
 from tests.unit.models.hub import COMMIT, REPOSITORY, TAKEN, Hub, serving
@@ -310,9 +309,14 @@ def test_a_copy_in_gguf_names_what_it_was_made_from(tmp_path: Path, hub: Hub) ->
         locate("some/model", cache=tmp_path, endpoint=hub.endpoint)
 
 
-def test_a_slow_hub_is_waited_for_where_that_is_asked(tmp_path: Path, hub: Hub) -> None:
+def test_a_slow_hub_is_waited_for_where_that_is_asked(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "ANSWER_SECONDS", 0.1)
     hub.answers = threading.Event()
-    timer = threading.Timer(ANSWER_SECONDS + 2.5, hub.answers.set)
+    with pytest.raises(ModelNotFound, match="Timeout|no answer within"):
+        locate("some/model", cache=tmp_path, endpoint=hub.endpoint)
+    timer = threading.Timer(0.5, hub.answers.set)
     timer.start()
     try:
         found = locate("some/model", cache=tmp_path, endpoint=hub.endpoint, answer_s=60)

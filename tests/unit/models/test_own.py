@@ -9,7 +9,7 @@ import pytest
 
 from likewise.models import shelf
 from likewise.models.locate import locate, named
-from likewise.models.own import folder_at, name_of, split_name, told_apart
+from likewise.models.own import folder_at, name_of, split_name, told_apart, ways_to
 
 
 def model(path: Path) -> Path:
@@ -86,7 +86,7 @@ def test_a_snapshot_of_the_hub_is_called_by_its_repository(tmp_path: Path, writt
 
 def test_a_folder_of_our_own_cache_is_called_by_its_record(tmp_path: Path) -> None:
     def recorded(path: Path) -> Path:
-        facts = {
+        facts: dict[str, object] = {
             "name": "acme/tiny", "origin": "hub", "revision": "c0ffee", "asked": None,
             "licence": None, "fetched_at": 0.0, "files": {},
         }  # fmt: skip
@@ -119,3 +119,12 @@ def test_what_is_no_folder_of_a_model(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for written in ("", str(tmp_path / "empty"), str(tmp_path / "none"), "org/name"):
         assert folder_at(written) is None
+
+
+def test_a_path_is_asked_for_as_it_was_written_and_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ways_to("./v1/model") == ("./v1/model", str(tmp_path / "v1" / "model"))
+    assert ways_to("fast=./m/") == ("./m/", str(tmp_path / "m"))
+    assert ways_to("fast=acme/tiny") == ("acme/tiny",)

@@ -165,8 +165,14 @@ def receiver() -> Iterator[tuple[str, list[tuple[str, ExportTraceServiceRequest]
 
 def test_spans_go_out_as_otlp(
     receiver: tuple[str, list[tuple[str, ExportTraceServiceRequest]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     url, taken = receiver
+    # A proxy can't reach this machine's own addresses, and isn't asked to.
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
     tracer = Tracer.to(url)
     with TestClient(build({"m": Slow()}, tracer=tracer)) as client:
         client.post("/v1/embeddings", json={"input": SECRET})
