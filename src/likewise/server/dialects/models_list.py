@@ -93,6 +93,9 @@ async def models(request: Request) -> Response:
     created = int(request.app.state.started_at)
     rows = await asyncio.to_thread(_rows, served, created, request.app.state.max_inputs)
     wanted = request.query_params.get("endpoint")
+    if not request.url.path.endswith("/v1/models"):
+        # infinity's client takes no other owner at its own path.
+        rows = [{**row, "owned_by": "infinity"} for row in rows]
     listed = [_cohere(row) for row in rows if wanted is None or wanted in row["endpoints"]]
     return json_response({"object": "list", "data": rows, "models": listed})
 

@@ -213,13 +213,13 @@ def test_the_models_errors_go_out(
 
 
 def test_models(client: TestClient) -> None:
-    for path in ("/v1/models", "/models"):
+    for path, owner in (("/v1/models", "likewise"), ("/models", "infinity")):
         body = client.get(path).json()
         assert body["object"] == "list"
         (only,) = body["data"]
         assert only["id"] == NAME
         assert only["object"] == "model"
-        assert only["owned_by"] == "likewise"
+        assert only["owned_by"] == owner
         assert isinstance(only["created"], int)
         assert only["dimensions"] == DIMENSIONS
         assert only["max_model_len"] == only["max_tokens"] == MAX_TOKENS

@@ -99,7 +99,7 @@ def test_jinas_older_name_of_the_type(client: TestClient) -> None:
     [
         ("/v1/embeddings", {"model": "nope", "input": ["a"]}),
         ("/v1/embeddings", {"input": []}),
-        ("/v1/embeddings", {"input": ["a"], "output_dimension": 0}),
+        ("/v1/embeddings", {"input": ["a"], "output_dimension": -1}),
         ("/v1/rerank", {"query": "a", "documents": [], "top_k": 1}),
         ("/v1/rerank", {"model": "nope", "query": "a", "documents": ["b"]}),
         ("/v1/ranking", {"query": "a", "passages": []}),
