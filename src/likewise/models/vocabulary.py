@@ -17,6 +17,7 @@ from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processo
 from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
 from likewise.models.parts import read_json
 from likewise.models.static import STATIC
+from likewise.models.tokenizer_classes import content
 from likewise.models.tokenizer_files import assemble, opened
 
 # Classes of transformers whose tokenizer is BERT's, and RoBERTa's, with nothing of their own.
@@ -115,6 +116,11 @@ def describe(transformer: Path, architecture: str) -> dict[str, Any]:
         if isinstance(value, dict)
     }
     found["added"] = _added(transformer, settings, found["vocab"])
+    # Only where they are there, so that digests of before they were read stay what they were.
+    if extra := _extra({**specials, **settings}):
+        found["extra"] = extra
+    if settings.get("split_special_tokens"):
+        found["split"] = True
     _require_specials(found, texts if found["kind"] == "wordpiece" else vocab)
     return found
 
@@ -164,6 +170,20 @@ def _add(inner: tokenizers.Tokenizer, described: Mapping[str, Any]) -> None:
         ]
     )
     inner.add_tokens([AddedToken(**values) for values in described["added"]])
+    inner.add_tokens([AddedToken(token, special=True) for token in described.get("extra", ())])
+    inner.encode_special_tokens = described.get("split", False)
+
+
+def _extra(settings: Mapping[str, Any]) -> list[str]:
+    """Further special tokens, with or without names of their own."""
+    listed = settings.get("extra_special_tokens") or settings.get("additional_special_tokens") or []
+    named = [
+        value
+        for name, value in settings.items()
+        if name.endswith("_token") and name not in _ROBERTA_SPECIALS
+    ]
+    values = [*(listed.values() if isinstance(listed, dict) else listed), *named]
+    return [token for token in map(content, values) if token]
 
 
 def _specials(written: Mapping[str, Any], usual: Mapping[str, str]) -> dict[str, str]:
