@@ -158,7 +158,7 @@ def read_card(
     settings = read_json(folder / SETTINGS, missing={})
     given = read_heads(folder, transformer, config, listed, settings)
     pooled = Pooled((), 0)
-    is_bare = given.has_vectors and not (folder / "modules.json").is_file()
+    is_bare = not (folder / "modules.json").is_file()
     if given.has_vectors:
         pooled = read_pooled(folder, transformer, config, listed, overrides)
     reading = read_reading(

@@ -83,8 +83,28 @@ def test_the_activation_is_found_as_a_cross_encoder_finds_it(
     folder: Path, written: dict[str, Any], settings: dict[str, Any], activation: str
 ) -> None:
     config(folder, **CLASSIFIER, **written)
+    modules(folder, f"{OLD}.Transformer")
     write_json(folder / "config_sentence_transformers.json", settings)
     assert scores(folder).activation == activation
+
+
+def test_settings_beside_no_modules_are_not_read(folder: Path) -> None:
+    config(folder, **CLASSIFIER, id2label={"0": "x"})
+    identity = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    write_json(folder / "config_sentence_transformers.json", identity)
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": 9})
+    assert scores(folder).activation == "sigmoid" and read_card(folder).max_tokens != 9
+    modules(folder, f"{OLD}.Transformer")
+    assert scores(folder).activation == "identity" and read_card(folder).max_tokens == 9
+
+
+def test_a_chat_template_without_modules_is_refused(folder: Path) -> None:
+    config(folder, **CLASSIFIER)
+    write_json(folder / "tokenizer_config.json", {"chat_template": "{{ messages }}"})
+    with pytest.raises(ModelUnsupported, match="has a chat template.*CrossEncoder"):
+        read_card(folder)
+    modules(folder, f"{OLD}.Transformer")
+    assert read_card(folder).gives == ("scores",)
 
 
 def test_an_unknown_activation_of_scores_is_refused(folder: Path) -> None:

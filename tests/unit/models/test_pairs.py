@@ -48,9 +48,8 @@ def test_pairs_of_every_length_are_cut_as_by_the_library(
         "truncation_side": side,
         "model_input_names": ["input_ids", "token_type_ids"],
     }
-    write_json(folder / "tokenizer_config.json", settings)
     for limit in (8, 9, 13):
-        write_json(folder / "sentence_bert_config.json", {"max_seq_length": limit})
+        write_json(folder / "tokenizer_config.json", {**settings, "model_max_length": limit})
         card = read_card(folder)
         (head,) = card.heads
         assert isinstance(head, Scores) and card.max_tokens == limit
