@@ -84,7 +84,7 @@ def request_options(command: F) -> F:
                 help="The same, with the model's prompt of that name.",
             ),
             click.option(
-                "--auto-truncate", type=bool, metavar="BOOLEAN",
+                "--auto-truncate", type=bool, is_flag=False, flag_value=True, metavar="BOOLEAN",
                 help="Cut texts that are too long where a request doesn't say; default: true.",
             ),
             click.option(

@@ -8,13 +8,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import httpx
 import pytest
 
 from likewise.base.errors import SettingsError
 from likewise.cli import resolve, settings
 from likewise.cli.guarding import Guarding, guard_of, of_file
-from likewise.cli.request_options import Requests
+from likewise.cli.request_options import Requests, request_options
 from likewise.server.listen import require_certificate
 from tests.support import LIMIT, wait_until
 
@@ -289,3 +290,31 @@ def paths_of(client: httpx.Client) -> list[tuple[str, str]]:
     routes = [route for route in build({"m": FakeModel()}).routes if isinstance(route, Route)]
     named = [(route.methods or set(), re.sub(r"{[^}]*}", TEXT, route.path)) for route in routes]
     return [*((m, path) for methods, path in named for m in sorted(methods)), ("GET", f"/{TEXT}")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], Requests()),
+        (["--auto-truncate"], Requests(auto_truncate=True)),
+        (["--auto-truncate", "false"], Requests(auto_truncate=False)),
+        (["--default-prompt", "p: "], Requests(default_prompt="p: ")),
+        (["--default-prompt-name", "query"], Requests(default_prompt_name="query")),
+        (["--token-ids", "refuse"], Requests(token_ids="refuse")),
+    ],
+)
+def test_flags_about_requests(flags: list[str], expected: Requests) -> None:
+    seen: list[Requests] = []
+
+    @click.command()
+    @request_options
+    def command(requests: Requests) -> None:
+        seen.append(requests)
+
+    assert command.main(flags, standalone_mode=False) is None
+    assert seen == [expected]
+
+
+def test_two_default_prompts_are_refused() -> None:
+    with pytest.raises(SettingsError, match="give one of them"):
+        guard_of(Guarding(requests=Requests("a", "b")), "127.0.0.1")
