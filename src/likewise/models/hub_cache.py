@@ -80,6 +80,12 @@ def found(name: str, revision: str | None) -> Snapshot | None:
     return None if folder is None else _looked_at(folder)
 
 
+def newest_in(repository: Path) -> Snapshot | None:
+    """The snapshot of `main` in a repository's folder of the cache; None where that is none."""
+    folder = snapshot_in(repository, None)
+    return None if folder is None else _looked_at(folder)
+
+
 def has_digest(file: Path, sha256: str) -> bool:
     """Whether the content of a file in the cache has this digest; large ones are named by it."""
     return file.resolve().name == sha256 or (file.is_file() and sha256_of(file) == sha256)

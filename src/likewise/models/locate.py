@@ -219,9 +219,11 @@ def cached_models(name: str, *, cache: Path, revision: str | None = None) -> lis
     if not found:
         names = sorted({model.name for model in have})
         at = f" at revision {revision}" if revision else ""
+        there = hub_cache.found(asked, revision)
+        also = f"; {there.folder} is the Hugging Face cache's, and stays" if there else ""
         raise ModelNotFound(
             f"the cache {shelf.models_folder(cache)} has no model {name!r}{at}"
-            f"{nearest(name, names)}; it has: {', '.join(names) or 'none'}",
+            f"{nearest(name, names)}; it has: {', '.join(names) or 'none'}{also}",
             param="model",
         )
     return found

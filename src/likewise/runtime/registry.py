@@ -238,6 +238,13 @@ class Registry(Keeping):
                     f"never deleted; unload it instead",
                     param="model",
                 )
+        located = self._loader.located(entry.wanted)
+        if located is not None and located.origin == "hub-cache":
+            raise AdminError(
+                f"{entry.name} lies in the Hugging Face cache, {located.folder}, which is other "
+                f"programs' too and is never deleted from here; unload it instead",
+                param="model",
+            )
         cached = cached_models(entry.wanted.source, cache=self.options.cache)
         self.drop(entry.name, reason="removed")
         remove_models(cached, cache=self.options.cache)

@@ -13,10 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from likewise.base.clock import monotonic
-from likewise.base.errors import LikewiseError, Overloaded
+from likewise.base.errors import LikewiseError, ModelCorrupt, Overloaded
 from likewise.base.log import fields, logger
-from likewise.models import gguf
-from likewise.models.locate import is_model_folder
+from likewise.models import gguf, hub_cache
+from likewise.models.own import folder_at
 from likewise.runtime.making import Wanted
 from likewise.runtime.snapshot import Stamp, stamp
 
@@ -37,6 +37,7 @@ SETTLE_S = 2.0
 class _Seen:
     """What a folder's files were when they last changed."""
 
+    path: Path
     stamp: Stamp
     since: float
     is_taken: bool = False
@@ -90,14 +91,19 @@ class Watch:
             # What is served goes on: a mount that is away for a moment unloads nothing.
             self._trouble(str(self._folder), f"the folder can't be read: {unreadable}")
             return
-        folders = {path.name: path for path in there if is_model_folder(path)}
+        folders = {
+            hub_cache.repository_of(path) or path.name: path
+            for path in there
+            if folder_at(str(path)) is not None
+        }
         self._trouble(str(self._folder), None)
-        self._tell_of_gguf([path for path in there if path.name not in folders])
+        served = set(folders.values())
+        self._tell_of_gguf([path for path in there if path not in served])
         for name, path in sorted(folders.items()):
             if not name.startswith("."):
                 self._guarded(path, partial(self._one, name, path, settle_s))
         for name in [name for name in self._seen if name not in folders]:
-            self._guarded(self._folder / name, partial(self._vanished, name))
+            self._guarded(self._seen[name].path, partial(self._vanished, name))
 
     def _run(self) -> None:
         while not self._stopping.wait(self._every_s):
@@ -116,7 +122,7 @@ class Watch:
         now, current = self._clock(), stamp(path)
         seen = self._seen.get(name)
         if seen is None or seen.stamp != current:
-            seen = self._seen[name] = _Seen(current, now)
+            seen = self._seen[name] = _Seen(path, current, now)
         if not seen.is_taken and now - seen.since >= settle_s:
             self._take(name, path)
             seen.is_taken = True
@@ -124,6 +130,7 @@ class Watch:
     def _take(self, name: str, path: Path) -> None:
         """Serve it, or, if it is loaded and its files have changed, load them anew."""
         registry = self._registry
+        self._require_whole(path)
         wanted = Wanted(str(path), is_watched=True)
         served = {view.name: view for view in registry.models()}
         if name not in served:
@@ -137,6 +144,12 @@ class Watch:
             self._reload(name)
         else:
             registry.forgive(name)
+
+    def _require_whole(self, path: Path) -> None:
+        """Raise `ModelCorrupt` if it is of the Hugging Face cache, and files are missing there."""
+        snapshot = hub_cache.newest_in(path)
+        if snapshot is not None and snapshot.missing:
+            raise ModelCorrupt(f"{snapshot.folder}: {snapshot.lacking()}")
 
     def _reload(self, name: str) -> None:
         reloading = self._registry.reload(name)
@@ -156,8 +169,8 @@ class Watch:
         if name in served and served[name].wanted.is_watched:
             self._registry.drop(name)
             _log.info(fields("model gone", model=name))
-        del self._seen[name]
-        self._trouble(str(self._folder / name), None)
+        path = self._seen.pop(name).path
+        self._trouble(str(path), None)
 
     def _guarded(self, path: Path, work: Callable[[], None]) -> None:
         """Do `work`; what goes wrong is about the model in `path`."""

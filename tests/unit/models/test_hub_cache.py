@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 
-from likewise.base.errors import ModelNotFound
+from likewise.base.errors import AdminError, ModelNotFound
 from likewise.models import fetch, hub_cache, shelf
 from likewise.models.known import KNOWN, Known
-from likewise.models.locate import DEFAULT_MODEL, locate
+from likewise.models.locate import DEFAULT_MODEL, cached_models, locate
+from likewise.runtime.making import Options, Wanted
+from likewise.runtime.registry import Registry
 from tests.unit.models.hub import COMMIT, REPOSITORY, TAKEN, Hub, serving
 
 NOWHERE = "http://127.0.0.1:9"
@@ -381,3 +383,17 @@ def test_the_cache_is_where_the_hubs_client_has_it(
          "TRANSFORMERS_OFFLINE": "1"}
     )  # fmt: skip
     assert got.stdout.startswith(f"hub-cache {tmp_path / 'there' / below}"), got.stderr
+
+
+def test_it_is_never_deleted_from(tmp_path: Path, make: Make) -> None:
+    snapshot = make()
+    with pytest.raises(ModelNotFound, match="is the Hugging Face cache's, and stays"):
+        cached_models("acme/tiny", cache=tmp_path)
+    registry = Registry(Options(tmp_path, offline=True))
+    try:
+        registry.add("acme/tiny", Wanted("acme/tiny"))
+        with pytest.raises(AdminError, match="is never deleted from here"):
+            registry.remove("acme/tiny")
+    finally:
+        registry.close()
+    assert (snapshot / "model.safetensors").is_file()

@@ -192,3 +192,31 @@ def test_the_thread_sees_changes_and_stops(registry: Registry, folder: Path) -> 
     wait_until(lambda: generation(registry, "one") == 2)
     watch.stop()
     assert not watch._thread.is_alive()
+
+
+def test_a_hugging_face_cache_is_served_by_its_repositories(
+    registry: Registry, folder: Path
+) -> None:
+    """Whoever comes from a server that keeps its models in such a cache names that folder."""
+
+    def fetched(name: str) -> Path:
+        root = folder / f"models--{name.replace('/', '--')}"
+        snapshot = write_bert(root / "snapshots" / "abc123")
+        (root / "refs").mkdir()
+        (root / "refs" / "main").write_text("abc123")
+        return snapshot
+
+    fetched("acme/tiny")
+    (fetched("acme/half") / "model.safetensors").unlink()
+    watch = Watch(registry, folder)
+    watch.look(settle_s=0)
+    assert names(registry) == ["acme/tiny"]
+    assert embed(registry, registry.resolve("tiny")).shape[0] == 1
+    half = str(folder / "models--acme--half")
+    assert "model.safetensors isn't in it" in registry.troubles[half]
+    shutil.rmtree(half)
+    watch.look(settle_s=0)
+    assert half not in registry.troubles
+    shutil.rmtree(folder / "models--acme--tiny")
+    watch.look(settle_s=0)
+    assert names(registry) == []
