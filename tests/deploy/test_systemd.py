@@ -55,6 +55,10 @@ def test_it_starts_a_command_that_is_one(service: dict[str, list[str]]) -> None:
     assert (values["command"], values["log_format"]) == ("serve", "json")
 
 
+def test_a_reload_is_the_signal_that_the_server_takes(service: dict[str, list[str]]) -> None:
+    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+
+
 def test_its_environment_is_read(service: dict[str, list[str]]) -> None:
     named = dict(each.split("=", 1) for each in service["Environment"])
     assert set(named) <= set(ENVIRONMENT)

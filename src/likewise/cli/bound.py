@@ -26,10 +26,18 @@ def one(name: str, db: str | None, config_path: Path) -> BindingRecord:
 
 def several(names: tuple[str, ...], db: str | None, config_path: Path) -> list[BindingRecord]:
     """The bindings called `names`, or all when there are none. Raises as `one` does."""
+    return among(names, here.addresses(db, config_path))
+
+
+def among(names: tuple[str, ...], addresses: list[str]) -> list[BindingRecord]:
+    """The bindings called `names` in the databases at `addresses`, or all without names.
+
+    Raises:
+        BindingNotFound: none has it; the message lists those there are.
+    """
     from likewise.base.spec import without_password
     from likewise.server.databases import records
 
-    addresses = here.addresses(db, config_path)
     found = [record for address in addresses for record in records(address)]
     if not names:
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from likewise.runtime.cache import VectorCache
     from likewise.runtime.registry import Registry
 
+Aliases = tuple[tuple[str, str], ...]
+"""Each with the name of the model that it stands for."""
 CACHES = {
     "memory": "likewise.runtime.cache:MemoryCache",
     "file": "likewise.runtime.cache_file:SqliteCache",
@@ -172,6 +175,46 @@ class Catalogued:
             full = self._add(name or DEFAULT_MODEL)
             self._served.add(full)
             self._load(full)
+
+    def serve_no_more(self, name: str) -> None:
+        """Take the model called `name` off the list; who holds it goes on.
+
+        Raises:
+            ModelNotFound: it isn't served.
+            AdminError: it is being loaded, or a binding uses it.
+        """
+        full = self.registry.resolve(self._meant(name))
+        self.registry.drop(full)
+        self._served.discard(full)
+        self._folders.pop(full, None)
+
+    def rename(self, old: Aliases, new: Aliases) -> None:
+        """Have the aliases `new` in place of `old`.
+
+        Raises:
+            ModelNotFound: one stands for no model that is served; those before it are set.
+            AdminError: one is a model's own name.
+        """
+        for alias, name in new:
+            if (alias, name) not in old:
+                self.registry.alias(alias, self._meant(name))
+        for alias, _ in old:
+            if alias not in dict(new):
+                self.registry.alias(alias, None)
+
+    def keep(self, keep_alive_s: float) -> None:
+        """Keep models for so long, from their next use on."""
+        self.registry.options = replace(self.registry.options, keep_alive_s=keep_alive_s)
+
+    def prefer(self, name: str | None) -> None:
+        """Let `name` be the model of requests that name none.
+
+        Raises:
+            ModelNotFound: it isn't served.
+        """
+        if name is not None:
+            self.registry.resolve(name)
+        self.registry.options = replace(self.registry.options, default=name)
 
     def start(self) -> None:
         """Watch the folder, set the aliases; all models are named by now.

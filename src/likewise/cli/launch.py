@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from likewise.base.errors import BindingNotFound, EndpointUnavailable, LikewiseError
 from likewise.base.log import fields, logger
 from likewise.cli import catalogue, output, resolve
-from likewise.cli.guarding import Guarding, guard_of
-from likewise.cli.resolve import Keeping
-from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
+from likewise.cli.guarding import guard_of
+from likewise.cli.launched import Launch as Launch
+from likewise.cli.reloading import Reload
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from likewise.base.protocols import BoundModel
     from likewise.base.spec import BindingSpec
     from likewise.cli.catalogue import Catalogued
-    from likewise.cli.resolve import Place
     from likewise.server.bindings import LiveBinding
     from likewise.server.guard import Guard
     from likewise.server.run import Beside
@@ -41,31 +40,6 @@ _NOT_AS_SET = (
     "answer until you run:"
 )
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True)
-class Launch:
-    """What to serve, and where."""
-
-    place: Place
-    models: tuple[str, ...] = ()
-    databases: tuple[str, ...] = ()
-    """Addresses of stores; every binding in them is kept in step and served."""
-    specs: tuple[BindingSpec, ...] = ()
-    """Bindings that are made if they aren't there, kept in step and served."""
-    host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
-    grpc_port: int | None = None
-    """Where gRPC is served too, on the same host; nowhere when None."""
-    allowed_hosts: tuple[str, ...] = ()
-    max_body_mib: int = 32
-    guarding: Guarding = Guarding()
-    """Who may ask, and how much."""
-    drain_s: float = 0.0
-    """Seconds to take connections after a signal to stop, while `/ready` says no."""
-    otlp_endpoint: str | None = None
-    """Where traces are sent; nowhere when None."""
-    keeping: Keeping = Keeping()
 
 
 @dataclass(frozen=True)
@@ -132,6 +106,7 @@ def serve(
         if before is not None:
             before(running)
         app = _app(launch, models, bindings, guard, tracer)
+        app.state.secret = cleanup.enter_context(_written_down(launch, url, bindings))
         from likewise.server.run import run
 
         run(
@@ -139,9 +114,23 @@ def serve(
             listener,
             on_ready=lambda: (on_ready or announce)(running),
             on_stop=app.state.readiness.drain,
+            on_hup=Reload(launch, app, models).begin,
             drain_s=launch.drain_s,
             beside=None if held is None else _grpc(launch, app, guard, held),
         )
+
+
+def _written_down(
+    launch: Launch, url: str, bindings: Sequence[LiveBinding]
+) -> contextlib.AbstractContextManager[str]:
+    """Where `likewise search` finds this server; the secret that shows that it is the one."""
+    from likewise.base.spec import without_password
+    from likewise.cli.running import Followed, written_down
+
+    followed = [
+        Followed(each.name, without_password(each.record.spec.store_address)) for each in bindings
+    ]
+    return written_down(launch.place.cache, url, followed)
 
 
 def _held_for_grpc(launch: Launch, cleanup: contextlib.ExitStack) -> socket.socket | None:
@@ -186,10 +175,20 @@ def _stopped_by_sigterm() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, stop)
+    hup = signal.signal(signal.SIGHUP, _too_early)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGHUP, hup)
+
+
+def _too_early(number: int, frame: object) -> None:
+    """Settings are being read just now; a terminal that went away ends this."""
+    from likewise.server.terminal import has_gone
+
+    if has_gone():
+        raise KeyboardInterrupt
 
 
 def _app(

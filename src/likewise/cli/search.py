@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from likewise.base.types import Freshness
-from likewise.cli import output, resolve
-from likewise.cli.bound import one
+from likewise.cli import here, output, resolve
+from likewise.cli.bound import among
 from likewise.cli.options import config_option, database_option, json_option, model_options
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ _SHOWN_CHARACTERS = 240
 @click.option("-k", default=5, show_default=True, help="How many rows.")
 @database_option
 @config_option
+@click.option(
+    "--local", is_flag=True, help="Load the model here, even where a server could be asked."
+)
 @click.option("--url", metavar="URL", help="Ask a running server, such as http://127.0.0.1:7997.")
 @click.option(
     "--freshness",
@@ -51,6 +54,7 @@ def search(
     k: int,
     db: str | None,
     config_path: Path,
+    local: bool,
     url: str | None,
     freshness: Freshness,
     wait_s: float,
@@ -62,29 +66,57 @@ def search(
 ) -> None:
     """Find the rows of the binding NAME nearest to QUERY.
 
-    The stored vectors are read from the database itself, whether or not a server is running; with
-    --url, a running server is asked, which saves loading the model.
+    A server of yours that runs here and keeps that binding in step is asked, which saves loading
+    the model; without one, the stored vectors are read from the database itself. Standard error
+    says which server was asked. --url asks another one.
     """
+    asked = {
+        "binding": name,
+        "q": query,
+        "k": k,
+        "freshness": freshness,
+        "wait_ms": int(1000 * wait_s),
+    }
     if url is not None:
         from likewise.cli import asking
 
-        asked = {
-            "binding": name,
-            "q": query,
-            "k": k,
-            "freshness": freshness,
-            "wait_ms": int(1000 * wait_s),
-        }
         key, _ = resolve.given_keys().get("LIKEWISE_API_KEY", (None, False))
         answer = asking.search(url, asked, key=key)
     else:
         place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
-        record = one(name, db, config_path)
-        answer = _answer(record, query, k, (freshness, wait_s), place)
+        addresses = here.addresses(db, config_path)
+        told = None
+        if not (local or precision or threads or engine):
+            told = _of_server(place, addresses, asked)
+        if told is None:
+            (record,) = among((name,), addresses)
+            told = _answer(record, query, k, (freshness, wait_s), place)
+        answer = told
     if as_json:
         output.json(answer)
     else:
         _show(answer["results"])
+
+
+def _of_server(
+    place: resolve.Place, addresses: list[str], asked: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What a server says that runs here on one of these databases; None where none does."""
+    from likewise.base.spec import without_password
+    from likewise.cli import running
+
+    record = running.found(place.cache, asked["binding"], set(map(without_password, addresses)))
+    if record is None:
+        return None
+    key, _ = resolve.given_keys().get("LIKEWISE_API_KEY", (None, False))
+    at = f"the server at {record.url} (process {record.pid})"
+    try:
+        answer = running.search(record, asked, key)
+    except running.NotAnswered as why:
+        output.note(f"{at} isn't asked: {why}; searching without it")
+        return None
+    output.note(f"asked {at}")
+    return answer
 
 
 def _answer(

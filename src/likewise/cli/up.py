@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
@@ -37,12 +38,13 @@ def up(
 
     Bindings that aren't there yet are made; all are kept in step with their tables.
     """
-    written = settings.read(config_path)
-    server = written.server
-    named = {*server.models, *(each.model for each in written.binding)}
-    overriding.require_one(len(named), others=server.models_dir is not None)
-    launch.serve(
-        launch.Launch(
+
+    def read() -> launch.Launch:
+        written = settings.read(config_path)
+        server = written.server
+        named = {*server.models, *(each.model for each in written.binding)}
+        overriding.require_one(len(named), others=server.models_dir is not None)
+        return launch.Launch(
             place=resolve.place(
                 written.model,
                 offline=offline,
@@ -63,4 +65,5 @@ def up(
             otlp_endpoint=resolve.otlp_endpoint(server),
             keeping=resolve.keeping(server, folder=config_path.parent),
         )
-    )
+
+    launch.serve(dataclasses.replace(read(), again=read))

@@ -155,7 +155,7 @@ def _guarding(guard: Guard, registry: CollectorRegistry, *, is_local: bool) -> l
     keys = guard.keys
     origins = Middleware(
         Origins,
-        allowed=guard.cors_origins,
+        allowed=guard.origins,
         has_keys=keys is not None,
         default=DEFAULT_ORIGINS if is_local else (),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.server.defaults import Defaults
+from likewise.server.origin_patterns import Patterns
 
 if TYPE_CHECKING:
     from likewise.server.keys import KeyRing
@@ -47,3 +48,8 @@ class Guard:
     """How long a connection without a request is kept."""
     certificate: tuple[Path, Path] | None = None
     """PEM files of the certificate, with those between it and its root, and of its key."""
+    origins: Patterns = field(init=False, compare=False, repr=False)
+    """What `cors_origins` means; it can be changed while requests are answered."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "origins", Patterns(self.cors_origins))

@@ -290,6 +290,11 @@ class KeyRing:
                 found = each.key
         return found
 
+    def read_again(self) -> None:
+        """Read the file again, changed or not; a damaged one changes nothing, as the log says."""
+        self._seen = None
+        self._follow()
+
     def _follow(self) -> None:
         """Read the file again if it is another one than before; a damaged one changes nothing."""
         if self._path is None or (now := _signature(self._path)) == self._seen:

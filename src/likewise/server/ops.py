@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from likewise.base.clock import wall
 from likewise.server.errors import json_response
+from likewise.server.proof import CHALLENGE, LONGEST_CHALLENGE, PROOF, proof
 from likewise.server.readiness import Report
 from likewise.server.routing import Spoken
 from likewise.version import __version__
@@ -55,6 +56,11 @@ async def health(request: Request) -> Response:
     served: Catalogue = state.models
     live: Sequence[LiveBinding] = state.bindings
     troubles = {binding.name: binding.trouble for binding in live if binding.trouble}
+    challenge = request.headers.get(CHALLENGE, "")
+    secret: str | None = getattr(state, "secret", None)
+    headers = {}
+    if secret is not None and 0 < len(challenge) <= LONGEST_CHALLENGE:
+        headers[PROOF] = proof(secret, challenge)
     return json_response(
         {
             "status": "degraded" if troubles else "ok",
@@ -63,7 +69,8 @@ async def health(request: Request) -> Response:
             "models": {one.name: {"state": one.state, **one.facts()} for one in served.models()},
             "bindings": [binding.name for binding in live],
             "troubles": troubles,
-        }
+        },
+        headers=headers,
     )
 
 

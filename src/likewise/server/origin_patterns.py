@@ -34,6 +34,10 @@ class Patterns:
     """A list of origins and patterns of origins, as settings write them."""
 
     def __init__(self, written: Collection[str]) -> None:
+        self.change(written)
+
+    def change(self, written: Collection[str]) -> None:
+        """Be the list `written` from now on; requests may ask meanwhile."""
         lower = [one.lower() for one in written]
         self.has_any = ANY_ORIGIN in lower
         self._exact = frozenset(one for one in lower if "*" not in one)

@@ -43,13 +43,13 @@ class Origins:
     def __init__(
         self,
         app: ASGIApp,
-        allowed: Collection[str],
+        allowed: Patterns,
         *,
         has_keys: bool,
         default: Collection[str] = (),
     ) -> None:
         self._app = app
-        self._allowed = Patterns(allowed)
+        self._allowed = allowed
         self._default = Patterns(default)
         self._has_keys = has_keys
 

@@ -12,6 +12,7 @@ import uvicorn
 
 from likewise.base.clock import monotonic
 from likewise.server.guard import Guard
+from likewise.server.terminal import has_gone
 from likewise.server.wire import Wire
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ def run(
     *,
     on_ready: Callable[[], None] | None = None,
     on_stop: Callable[[], None] | None = None,
+    on_hup: Callable[[], None] | None = None,
     drain_s: float = 0.0,
     beside: Beside | None = None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM; accepted requests are answered before it returns.
+
+    `on_hup` is called at each SIGHUP. Without it, and where the terminal is gone, SIGHUP is one of
+    the signals to stop.
 
     `on_ready` is called once requests are being answered, `on_stop` as soon as a signal comes. From
     then on connections are taken for `drain_s` more, so that who sends requests here has the time
@@ -44,6 +49,7 @@ def run(
     starts and stops with it.
     """
     whole = server(app, on_ready=on_ready, on_stop=on_stop, drain_s=drain_s, beside=beside)
+    whole.on_hup = on_hup
     whole.run(sockets=[listener])
 
 
@@ -114,6 +120,8 @@ class Server(uvicorn.Server):
         self._on_stop = on_stop
         self._drain_s = drain_s
         self._stop_at: float | None = None
+        self.on_hup: Callable[[], None] | None = None
+        """What SIGHUP does, where it doesn't stop the server."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
@@ -141,6 +149,12 @@ class Server(uvicorn.Server):
         if not self._drain_s:
             self.should_exit = True
 
+    def _hung_up(self, sig: int, frame: FrameType | None) -> None:
+        if self.on_hup is None or has_gone():
+            self.handle_exit(sig, frame)
+        else:
+            self.on_hup()
+
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop taking connections."""
         if self._stop_at is not None and monotonic() >= self._stop_at:
@@ -154,6 +168,7 @@ class Server(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hung_up)
         try:
             yield
         finally:
