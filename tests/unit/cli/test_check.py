@@ -126,4 +126,4 @@ def test_what_is_missing_is_named(
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     code, _, noted = run(write_bert(tmp_path / "model"), "--against", "sentence-transformers")
     assert code == main.EXIT_REFUSED
-    assert "needs sentence_transformers: pip install sentence-transformers" in noted
+    assert "-m pip install sentence-transformers" in noted
