@@ -261,7 +261,7 @@ def test_the_asynchronous_client(address: str, model: Service) -> None:
 
 def test_the_command_line(address: str, model: Service) -> None:
     """What `list`, `show`, `run`, `ps`, `pull` and `stop` send; see `ollama_cli`."""
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=LIMIT) as client:
         ollama = CommandLine(client)
         assert [name for name, _, size in ollama.list_models() if size > 80_000_000] == [
             f"{NAME}:latest", "all-minilm:latest",
