@@ -1,6 +1,7 @@
 # What a developer or CI runs; each target does only what isn't done yet.
 #
 #   make demo    from nothing to live semantic search
+#   make check   lint, types, layers and the quick tests: two minutes on two cores
 #   make test    set up what tests need, then lint, types, layers and every test
 #   make bench   the measurements of docs/benchmarks.md
 #
@@ -87,6 +88,15 @@ lint: $(STAMPS)/test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
+
+# What a developer runs before a commit: no real model, no torch, no servers, no processes killed.
+# CHECKED is what of tests/ fits into the two minutes beside the types.
+CHECKED := tests/arch tests/docs tests/unit/base tests/unit/binding tests/unit/client tests/unit/search \
+  tests/unit/server tests/unit/sources tests/unit/text tests/unit/vectors
+
+.PHONY: check
+check: $(STAMPS)/test lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -q -m 'not model and not torch and not web' $(CHECKED)
 
 .PHONY: test
 test: setup lint

