@@ -13,6 +13,7 @@ killed.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from contextlib import suppress
@@ -32,6 +33,8 @@ _MOST_HELD_SECONDS = 0.25
 _AWAY_SECONDS = 0.1
 """After being open so long it is let go for so long, though there is work: others want in too."""
 _DRAIN_SECONDS = 0.2
+_LAST_SECONDS = 5.0
+"""At most, at the end of the process, for those who are still at work."""
 _AGAIN_SECONDS = 0.002
 """Nothing tells when another process lets it go; looking at the lock takes microseconds."""
 
@@ -57,6 +60,7 @@ class Instance:
         self._users = 0
         self._opened = self._released = self._not_before = 0.0
         self._is_inherited = False
+        self._minder: threading.Thread | None = None
 
     def check(self) -> int:
         """The present generation; it grows when the path names another file. Costs a `stat`."""
@@ -119,10 +123,23 @@ class Instance:
                 self._close()
             self._changed.notify_all()
 
+    def end(self) -> None:
+        """The interpreter ends: close it, unless somebody is still at it, and let nobody be at it.
+
+        A thread that the interpreter stops while it is within DuckDB takes the process down.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._users, _LAST_SECONDS)
+            if not self._users:
+                self._close()
+            self._changed.notify_all()
+        if self._minder is not None:
+            self._minder.join(_LAST_SECONDS)
+
     def forked(self) -> None:
         """In a process that was just forked: locks are as they were, threads are gone."""
         self._changed, self.writing = threading.Condition(), threading.Lock()
-        self._users = 0
+        self._users, self._minder = 0, None
         if self._base is not None:
             # Kept, as closing it would write to the file; DuckDB would also give it out again.
             _inherited.append(self._base)
@@ -197,7 +214,9 @@ class Instance:
             self._changed.wait(_AGAIN_SECONDS)
         self._opened = self._released = monotonic()
         name = f"likewise-duckdb-{self.path.name}"
-        threading.Thread(target=self._mind, args=(self._base,), name=name, daemon=True).start()
+        minder = threading.Thread(target=self._mind, args=(self._base,), name=name, daemon=True)
+        minder.start()
+        self._minder = minder
 
     def _try_to_open(self) -> duckdb.Error | None:
         """Open it, or say why it couldn't be and may be in a moment."""
@@ -275,6 +294,12 @@ def release(instance: Instance) -> None:
             _instances.pop(instance.path, None)
     if is_last:
         instance.forget()
+
+
+@atexit.register
+def _end() -> None:
+    for each in list(_instances.values()):
+        each.end()
 
 
 def _forked() -> None:

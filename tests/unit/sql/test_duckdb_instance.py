@@ -327,3 +327,27 @@ def test_a_lock_of_another_process_is_seen_and_ones_own_is_not(path: Path) -> No
     with closing(duckdb.connect(str(path))):
         assert not header.is_locked()
     header.close()
+
+
+LEAVES = """
+import atexit, sys, threading
+def look():
+    print([each.name for each in threading.enumerate() if "duckdb" in each.name])
+atexit.register(look)  # before, and so called after, what ours registers
+from likewise.sql.duckdb import Database
+database = Database(sys.argv[1])
+with database.write() as db:
+    db.execute("INSERT INTO seen VALUES (1)")
+print("written")
+"""
+
+
+def test_a_program_that_ends_without_closing_it_leaves_no_thread_within_duckdb(path: Path) -> None:
+    """Ended there by the interpreter, it would abort the process: `exception not rethrown`."""
+    with started([sys.executable, "-c", LEAVES, str(path)], stdout=PIPE, stderr=PIPE) as process:
+        out, errors = process.communicate(timeout=LIMIT)
+    assert (process.returncode, errors) == (0, b"")
+    assert out.split() == [b"written", b"[]"]
+    wal = Path(f"{path}.wal")
+    assert not wal.exists() or not wal.stat().st_size, "its log was moved into it"
+    assert seen(path) == [1]
