@@ -77,7 +77,11 @@ def server(
     try:
         url = wait_until(lambda: _listening(process, log), 120, what="the server listens")
         asked = {"model": "reranker", "query": QUERY, "texts": TEXTS}
-        ranks = httpx.post(f"{url}/rerank", json=asked, trust_env=False, timeout=240).raise_for_status().json()
+        ranks = (
+            httpx.post(f"{url}/rerank", json=asked, trust_env=False, timeout=240)
+            .raise_for_status()
+            .json()
+        )
         yield Server(url, vectors, tuple(each["index"] for each in ranks))
     finally:
         process.terminate()
