@@ -17,6 +17,7 @@ from likewise.cli import catalogue, output, resolve
 from likewise.cli.guarding import guard_of
 from likewise.cli.launched import Launch as Launch
 from likewise.cli.reloading import Reload
+from likewise.cli.settings import DEFAULT_HOST
 
 if TYPE_CHECKING:
     import socket
@@ -74,16 +75,16 @@ def serve(
         LikewiseError: a model or a binding can't be served.
     """
     from likewise.server import memory
-    from likewise.server.listen import address_of, listen
+    from likewise.server.listen import address_of
 
     memory.limit()
     for said in resolve.not_followed():
         output.warn(f"{said}; see docs/coming-from.md")
-    guard = guard_of(launch.guarding, launch.host)
-    listener = listen(launch.host, launch.port)
+    guard = guard_of(launch.guarding, DEFAULT_HOST if launch.reaching.uds else launch.host)
+    launch.reaching.behind()
     server = threading.Thread(target=_import_server, name="import-server")
     with contextlib.ExitStack() as cleanup:
-        cleanup.callback(listener.close)
+        listener = _listener(launch, cleanup)
         held = _held_for_grpc(launch, cleanup)
         cleanup.enter_context(_stopped_by_sigterm())
         if launch.databases or launch.specs:
@@ -131,6 +132,19 @@ def _written_down(
         Followed(each.name, without_password(each.record.spec.store_address)) for each in bindings
     ]
     return written_down(launch.place.cache, url, followed)
+
+
+def _listener(launch: Launch, cleanup: contextlib.ExitStack) -> socket.socket:
+    """The Unix socket, or the port, taken before anything slow is done."""
+    if launch.reaching.uds is not None:
+        from likewise.server.unix_socket import unix_listener
+
+        return cleanup.enter_context(unix_listener(launch.reaching.uds, launch.reaching.mode))
+    from likewise.server.listen import listen
+
+    listener = listen(launch.host, launch.port)
+    cleanup.callback(listener.close)
+    return listener
 
 
 def _held_for_grpc(launch: Launch, cleanup: contextlib.ExitStack) -> socket.socket | None:
@@ -202,7 +216,9 @@ def _app(
     from likewise.server.app import LOOPBACK_HOSTS, build
 
     hosts: Collection[str] | None = None
-    if launch.host in _LOOPBACK:
+    # A page of another host can't make a browser open a Unix socket, and a proxy before it may
+    # call it by any name.
+    if launch.host in _LOOPBACK and launch.reaching.uds is None:
         hosts = (*LOOPBACK_HOSTS, *(name.lower() for name in launch.allowed_hosts))
     app = build(
         models.registry,
@@ -212,6 +228,7 @@ def _app(
         allowed_hosts=hosts,
         guard=guard,
         tracer=tracer,
+        behind=launch.reaching.behind(),
     )
     app.state.timeout_s = launch.keeping.timeout_s
     return app

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likewise.cli.guarding import Guarding
+from likewise.cli.reaching import Reaching
 from likewise.cli.resolve import Keeping
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
@@ -33,6 +34,8 @@ class Launch:
     max_body_mib: int = 32
     guarding: Guarding = Guarding()
     """Who may ask, and how much."""
+    reaching: Reaching = Reaching()
+    """Over what, and below which path."""
     drain_s: float = 0.0
     """Seconds to take connections after a signal to stop, while `/ready` says no."""
     otlp_endpoint: str | None = None

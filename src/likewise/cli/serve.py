@@ -12,6 +12,7 @@ from likewise.base.precision import Precision
 from likewise.cli import launch, overriding, resolve
 from likewise.cli.guarding import Guarding, guard_options
 from likewise.cli.options import model_options
+from likewise.cli.reaching import Reaching, reach_options
 from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
 
 
@@ -86,6 +87,7 @@ from likewise.cli.settings import DEFAULT_HOST, DEFAULT_PORT
     metavar="NAME",
     help="The model of requests that name none, where several can do what is asked.",
 )
+@reach_options
 @guard_options
 @model_options
 def serve(
@@ -103,6 +105,7 @@ def serve(
     aliases: tuple[str, ...],
     default_model: str | None,
     guard: Guarding,
+    reach: Reaching,
     precision: Precision | None,
     threads: int | None,
     engine: str | None,
@@ -126,6 +129,7 @@ def serve(
             grpc_port=grpc_port,
             allowed_hosts=allowed_hosts,
             guarding=guard,
+            reaching=reach,
             drain_s=drain_s,
             otlp_endpoint=resolve.otlp_endpoint(),
             keeping=resolve.Keeping(

@@ -28,6 +28,16 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Address to listen on. Beyond loopback the server wants `keys`, or `insecure`."""
     port: int = DEFAULT_PORT
     """Port to listen on; 0 takes a free one."""
+    uds: str | None = None
+    """A Unix socket to listen on instead of `host` and `port`."""
+    uds_mode: str = "660"
+    """Who may open the Unix socket, as `chmod` takes it."""
+    root_path: str = ""
+    """Path that a reverse proxy serves this server below, such as `/likewise`. Requests may come
+    with it or without."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose `X-Forwarded-Prefix` is believed, such as `10.0.0.0/8`; `unix`
+    for who comes over the Unix socket."""
     models: tuple[str, ...] = ()
     """Models to serve beside those that bindings use."""
     allowed_hosts: tuple[str, ...] = ()

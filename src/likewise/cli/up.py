@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from likewise.base.precision import Precision
-from likewise.cli import guarding, launch, overriding, resolve, settings
+from likewise.cli import guarding, launch, overriding, reaching, resolve, settings
 from likewise.cli.options import config_option, model_options
 
 
@@ -21,6 +21,7 @@ from likewise.cli.options import config_option, model_options
     type=click.IntRange(0, 65535),
     help="Port of gRPC, instead of the file's.",
 )
+@reaching.reach_options
 @guarding.guard_options
 @model_options
 def up(
@@ -29,6 +30,7 @@ def up(
     port: int | None,
     grpc_port: int | None,
     guard: guarding.Guarding,
+    reach: reaching.Reaching,
     precision: Precision | None,
     threads: int | None,
     engine: str | None,
@@ -61,6 +63,7 @@ def up(
             allowed_hosts=server.allowed_hosts,
             max_body_mib=server.max_body_mib,
             guarding=guarding.of_file(server, config_path.parent, guard),
+            reaching=reaching.of_file(server, config_path.parent, reach),
             drain_s=server.drain_s,
             otlp_endpoint=resolve.otlp_endpoint(server),
             keeping=resolve.keeping(server, folder=config_path.parent),

@@ -34,6 +34,7 @@ from likewise.server.limits import Limits
 from likewise.server.middleware import Watching
 from likewise.server.origin_patterns import DEFAULT_ORIGINS
 from likewise.server.origins import Origins
+from likewise.server.prefix import Behind, Prefix
 from likewise.server.readiness import Readiness
 from likewise.server.request_metrics import RequestMetrics
 from likewise.server.serving import Fixed
@@ -85,13 +86,14 @@ def build(
     allowed_hosts: Collection[str] | None = None,
     guard: Guard | None = None,
     tracer: Tracer | None = None,
+    behind: Behind | None = None,
 ) -> Starlette:
     """The ASGI application; it neither starts nor stops what it is given.
 
     `allowed_hosts` are names that a request may call the server by, beside those of a server on
     loopback (`hosts`), where pages of this machine may use models (`origin_patterns`); None allows
     every name, and no such page. Without a `guard` everybody is let in, within the usual limits.
-    Requests are traced where there is a `tracer`.
+    Requests are traced where there is a `tracer`. `behind` is what stands before the server.
     """
     from prometheus_client import CollectorRegistry, Counter
 
@@ -102,6 +104,7 @@ def build(
     readiness, te = Readiness(catalogue, bindings), TeMetrics()
     registry.register(te)
     middleware = [
+        Middleware(Prefix, behind=behind or Behind()),
         Middleware(
             Watching,
             metrics=RequestMetrics(registry),

@@ -55,6 +55,8 @@ def _refused(host: str, port: int, refused: OSError) -> AddressInUse | SettingsE
 
 def address_of(listener: socket.socket, *, is_secure: bool = False) -> str:
     """The URL of a listening socket; with a port of 0, the one that was given."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     scheme = "https" if is_secure else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

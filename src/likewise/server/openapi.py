@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
@@ -11,6 +12,7 @@ import orjson
 from starlette.responses import Response
 
 from likewise.server.errors import STATUS, STATUS_BY_DIALECT
+from likewise.server.prefix import prefix_of
 from likewise.server.routing import Spoken
 from likewise.version import __version__
 
@@ -121,10 +123,14 @@ def routes() -> list[Spoken]:
 
 async def openapi(request: Request) -> Response:
     """What every route takes and answers, as OpenAPI 3.1."""
-    made: bytes | None = getattr(request.app.state, "openapi", None)
+    made: dict[str, Any] | None = getattr(request.app.state, "openapi", None)
     if made is None:
-        made = request.app.state.openapi = orjson.dumps(document(request.app.routes))
-    return Response(made, media_type="application/json")
+        # It takes a while, in which others are answered.
+        made = await asyncio.to_thread(document, request.app.routes)
+        request.app.state.openapi = made
+    if prefix := prefix_of(request.scope):
+        made = {**made, "servers": [{"url": prefix}]}
+    return Response(orjson.dumps(made), media_type="application/json")
 
 
 def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:

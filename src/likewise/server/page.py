@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from likewise.server import openapi
+from likewise.server.prefix import HEADER
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -70,8 +71,13 @@ _RUNNING = "Ollama is running"
 
 
 async def _root(request: Request) -> Response:
-    """The page for who asks for HTML, as browsers do; else Ollama's words."""
-    if "text/html" in request.headers.get("accept", ""):
+    """The page for who asks for HTML, as browsers do; else Ollama's words.
+
+    Ollama's are looked for at the root of a host: behind a proxy that serves a path there is the
+    page for everybody.
+    """
+    wants_page = "text/html" in request.headers.get("accept", "")
+    if wants_page or HEADER in request.headers:
         answer = await _file(request)
     else:
         answer = Response(_RUNNING, media_type="text/plain")

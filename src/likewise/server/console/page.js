@@ -54,7 +54,7 @@ async function ask(options) {
   if (!text || !binding()) { asking = null; return clear(); }
   const mine = asking = new AbortController();
   try {
-    const response = await fetch("/search", {
+    const response = await fetch("search", {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify({ q: text, k: K, binding: binding() }),
@@ -260,7 +260,7 @@ byId("form").addEventListener("submit", (event) => event.preventDefault());
 
 async function followState() {
   try {
-    const response = await fetch("/bindings");
+    const response = await fetch("bindings");
     bindings = (await response.json()).bindings;
     offer();
     showState();
