@@ -123,14 +123,20 @@ def routes() -> list[Spoken]:
 
 async def openapi(request: Request) -> Response:
     """What every route takes and answers, as OpenAPI 3.1."""
+    made = await described(request)
+    if prefix := prefix_of(request.scope):
+        made = {**made, "servers": [{"url": prefix}]}
+    return Response(orjson.dumps(made), media_type="application/json")
+
+
+async def described(request: Request) -> dict[str, Any]:
+    """The document for the application's routes, made once."""
     made: dict[str, Any] | None = getattr(request.app.state, "openapi", None)
     if made is None:
         # It takes a while, in which others are answered.
         made = await asyncio.to_thread(document, request.app.routes)
         request.app.state.openapi = made
-    if prefix := prefix_of(request.scope):
-        made = {**made, "servers": [{"url": prefix}]}
-    return Response(orjson.dumps(made), media_type="application/json")
+    return made
 
 
 def document(routes: Sequence[BaseRoute]) -> dict[str, Any]:

@@ -51,10 +51,11 @@ async def _to_docs(request: Request) -> Response:
 
 async def _docs(request: Request) -> Response:
     """What the OpenAPI document says, as a page: routes with what they do."""
+    described = await openapi.described(request)
     rows = [
         f"<tr><td>{escape(operation['tags'][0])}</td><td>{method.upper()}</td>"
         f"<td><code>{escape(path)}</code></td><td>{escape(operation['summary'])}</td></tr>"
-        for path, methods in sorted(openapi.document(request.app.routes)["paths"].items())
+        for path, methods in sorted(described["paths"].items())
         for method, operation in methods.items()
     ]
     content = (
