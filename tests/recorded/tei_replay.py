@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "tei"
 KINDS = ("embed", "rerank", "classify", "splade")
 """An embedder (all-MiniLM-L6-v2), and three tiny random models whose folders lie beside this."""
 
@@ -99,8 +100,9 @@ def verdict(row: Recorded, answer: Answer) -> str:
     """How the application's answer differs from TEI's.
 
     `same`; `refused`, where TEI answers; `taken`, where TEI refuses; `status`, where both refuse
-    with another status; `shape` or `numbers`, where an answer differs; `kind`, where a refusal is
-    called something else; `words`, where one of two refusals is JSON and the other isn't.
+    with another status; `shape` or `numbers`, where an answer differs; `more`, where it has fields
+    beside TEI's; `kind`, where a refusal is called something else; `words`, where ours is JSON and
+    TEI's is plain text or empty.
     """
     if answer.status != row.status:
         if row.status < 400:
@@ -112,33 +114,33 @@ def verdict(row: Recorded, answer: Answer) -> str:
         return _refusal(row, answer)
     if row.answer is None:
         return "same" if answer.content is None or row.is_text else "shape"
-    if row.path == "/info":
-        return "same" if set(row.answer) == set(answer.content) else "shape"
+    if isinstance(row.answer, list) and row.method == "GET":
+        # Only the names of the fields were kept.
+        return _names(row.answer, answer.content)
     return differs(row.answer, answer.content) or "same"
 
 
 def _refusal(row: Recorded, answer: Answer) -> str:
     if not isinstance(row.answer, dict):
         return "words"
-    if set(row.answer) != set(answer.content):
+    for name in ("error_type", "type", "code"):
+        if row.answer.get(name) != answer.content.get(name) and name in row.answer:
+            return "kind"
+    return _names(row.answer, answer.content)
+
+
+def _names(theirs: Collection[str], ours: Any) -> str:
+    """Whether an object has the fields of TEI's, or more of them."""
+    if not isinstance(ours, dict) or set(theirs) - set(ours):
         return "shape"
-    is_same = row.answer.get("error_type") == answer.content.get("error_type")
-    return "same" if is_same else "kind"
+    return "same" if set(theirs) == set(ours) else "more"
 
 
 def differs(theirs: Any, ours: Any) -> str | None:
-    """`shape` or `numbers`, where two answers differ; long parts of `theirs` were left out."""
-    if isinstance(theirs, dict) and set(theirs) == {"numbers", "first"}:
-        if not isinstance(ours, list) or len(ours) != theirs["numbers"]:
-            return "shape"
-        return _all(theirs["first"], ours[: len(theirs["first"])])
-    if isinstance(theirs, dict) and set(theirs) == {"characters"}:
-        is_same = isinstance(ours, str) and len(ours) == theirs["characters"]
-        return None if is_same else "shape"
+    """`shape`, `numbers` or `more`, where two answers differ; `theirs` lacks its long parts."""
     if isinstance(theirs, dict):
-        if not isinstance(ours, dict) or set(ours) != set(theirs):
-            return "shape"
-        return _all(list(theirs.values()), [ours[name] for name in theirs])
+        is_cut = bool(set(theirs) & {"numbers", "characters"})
+        return _cut(theirs, ours) if is_cut else _object(theirs, ours)
     if isinstance(theirs, list):
         return _lists(theirs, ours)
     if isinstance(theirs, float | int) and not isinstance(theirs, bool):
@@ -148,6 +150,30 @@ def differs(theirs: Any, ours: Any) -> str | None:
     if theirs == ours or (isinstance(theirs, str) and "..." in theirs and isinstance(ours, str)):
         return None
     return "shape"
+
+
+def _object(theirs: dict[str, Any], ours: Any) -> str | None:
+    if not isinstance(ours, dict) or set(theirs) - set(ours):
+        return "shape"
+    more = "more" if set(ours) - set(theirs) else None
+    return _all(list(theirs.values()), [ours[name] for name in theirs]) or more
+
+
+def _cut(theirs: dict[str, Any], ours: Any) -> str | None:
+    """For a long list of numbers, or a long text, of which only the first part was kept."""
+    size = theirs.get("numbers", theirs.get("characters"))
+    if not isinstance(ours, list if "numbers" in theirs else str) or len(ours) != size:
+        return "shape"
+    first = theirs.get("first", [])
+    if isinstance(first, str) and isinstance(ours, str):
+        return _all(_floats(first), _floats(ours[: len(first)]))
+    return _all(first, ours[: len(first)])
+
+
+def _floats(written: str) -> list[float]:
+    """The whole float32 numbers at the start of some in base64."""
+    raw = base64.b64decode(written[: len(written) // 4 * 4])
+    return [one for (one,) in struct.iter_unpack("<f", raw[: len(raw) // 4 * 4])]
 
 
 def _lists(theirs: list[Any], ours: Any) -> str | None:
@@ -163,4 +189,4 @@ def _lists(theirs: list[Any], ours: Any) -> str | None:
 
 def _all(theirs: Sequence[Any], ours: Sequence[Any]) -> str | None:
     found = {differs(one, other) for one, other in zip(theirs, ours, strict=True)}
-    return "shape" if "shape" in found else "numbers" if "numbers" in found else None
+    return next((one for one in ("shape", "numbers", "more") if one in found), None)

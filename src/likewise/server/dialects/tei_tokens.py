@@ -52,6 +52,9 @@ class DecodeRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
+_NO_ID = 2**32
+"""What TEI refuses as an id; smaller ones that a model doesn't have stand for nothing."""
+
 _TOKENIZE = msgspec.json.Decoder(TokenizeRequest)
 _DECODE = msgspec.json.Decoder(DecodeRequest)
 
@@ -114,7 +117,7 @@ def _known(ask: Ask, model: Model, ids: list[int]) -> list[int]:
     size = int(model.card.config.get("vocab_size", 0))
     if not size:
         return ids
-    unknown = [each for each in ids if not 0 <= each < size]
+    unknown = [each for each in ids if size <= each < _NO_ID]
     if unknown:
         shown = ", ".join(map(str, unknown[:5]))
         warn(ask.request, f"token ids that {model.name} doesn't have were left out: {shown}")
