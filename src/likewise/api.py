@@ -79,6 +79,8 @@ def load(
         precision=place.precision,
         engine=place.engine,
         cache=place.cache,
+        # What likewise.toml here says of models counts for commands too.
+        overrides=place.overrides.of(found.name, model),
     )
 
 

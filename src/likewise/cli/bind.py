@@ -11,7 +11,7 @@ import click
 
 from likewise.base.chunking import DEFAULT_CHUNK, METAVAR, WAYS
 from likewise.base.spec import DEFAULT_MODEL, DTYPES, BindingSpec, without_password
-from likewise.cli import bind_status, bind_swap, bind_work, output, resolve
+from likewise.cli import bind_status, bind_swap, bind_work, output, overriding, resolve
 from likewise.cli.bound import one
 from likewise.cli.groups import Group
 from likewise.cli.options import config_option, database_option, json_option, model_options
@@ -131,6 +131,11 @@ def add(
             if wait:
                 _drain(record, rows, vectors, models)
             _report(rows, vectors)
+    if overriding.given():
+        output.note(
+            "its vectors depend on what the flags say of the model: every later command needs it "
+            f'too; write it into likewise.toml, table [models."{spec.model}"]'
+        )
     output.note(f"serve it with: likewise serve --db {without_password(spec.store_address)}")
 
 

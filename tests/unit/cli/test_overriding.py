@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+import likewise
 from likewise.base.errors import SettingsError
 from likewise.cli import main, overriding, settings
 from likewise.models.overrides import Overrides, OverrideTable
@@ -139,6 +142,26 @@ def test_embed_follows_both(run: Run, tmp_path: Path) -> None:
     assert np.abs(embedded() - cls).max() < 1e-6
     assert np.abs(embedded("--pooling", "mean") - mean).max() < 1e-6
     assert embedded("--truncate-dim", "8").shape == (1, 8)
+
+
+def test_the_python_interface_follows_the_file_and_bindings_keep_what_was_said(
+    run: Run, tmp_path: Path
+) -> None:
+    db = sqlite3.connect(tmp_path / "app.db")
+    db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)")
+    db.execute("INSERT INTO t (a) VALUES ('w1 w2 w3')")
+    db.commit()
+    db.close()
+    bound = ("bind", "add", "n", "--source", "sqlite:app.db", "--table", "t", "--text", "{a}")
+    code, _, err = run(*bound, "-m", "./tiny", "--chunk", "tokens:16/2", "--pooling", "cls")
+    assert code == 0 and 'likewise.toml, table [models."./tiny"]' in err, err
+    code, _, err = run("search", "n", "w1", "--db", "app.db")
+    assert code == 2 and "pooling: 'cls' there, 'mean' here" in err and "say it again" in err
+    (tmp_path / "likewise.toml").write_text('[models."./tiny"]\npooling = "cls"\n')
+    code, out, err = run("search", "n", "w1", "--db", "app.db")
+    assert code == 0 and "w1 w2 w3" in out, err
+    with contextlib.closing(likewise.load("./tiny")) as loaded:
+        assert loaded.info()["pooling"] == "cls"
 
 
 @pytest.mark.parametrize(
