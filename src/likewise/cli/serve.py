@@ -113,8 +113,8 @@ def serve(
 ) -> None:
     """Serve embedding models over HTTP.
 
-    A MODEL is a folder, a name on the Hugging Face hub, or 'all-MiniLM-L6-v2', the default. It is
-    served as OpenAI's /v1/embeddings.
+    A MODEL is a folder, a name on the Hugging Face hub, or a short name such as 'all-minilm', the
+    default; NAME=MODEL calls it NAME. It is served as OpenAI's /v1/embeddings.
     """
     overriding.require_one(len(models), others=models_dir is not None)
     launch.serve(

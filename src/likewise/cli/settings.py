@@ -39,7 +39,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Addresses and networks whose `X-Forwarded-Prefix` is believed, such as `10.0.0.0/8`; `unix`
     for who comes over the Unix socket."""
     models: tuple[str, ...] = ()
-    """Models to serve beside those that bindings use."""
+    """Models to serve beside those that bindings use; `NAME=MODEL` calls one NAME."""
     allowed_hosts: tuple[str, ...] = ()
     """More names that requests may call the server by, as behind a reverse proxy."""
     max_body_mib: int = 32

@@ -301,14 +301,17 @@ def same_weights(asked: str) -> str | None:
     return tags["latest"] if _QUANTISED.fullmatch(tag) else None
 
 
-def advice(asked: str) -> str:
-    """What somebody may type in place of `asked`, which wasn't found: a clause, or nothing."""
+def advice(asked: str, verb: str = "pull") -> str:
+    """What somebody may type in place of `asked`, which wasn't found: a clause, or nothing.
+
+    `verb` is what `likewise models` is to do: `pull` fetches, `load` has a server serve it.
+    """
     exact = hub_name(asked)
     if exact is not None:
-        return f" (it is {exact} on the Hugging Face hub: likewise models pull {exact})"
+        return f" (it is {exact} on the Hugging Face hub: likewise models {verb} {exact})"
     full = same_weights(asked)
     if full is not None:
-        return f" (a quantised form of {full}; for the full weights: likewise models pull {full})"
+        return f" (a quantised form of {full}; for the full weights: likewise models {verb} {full})"
     name = bare(asked).lower()
     for beginning, maker in HOSTED.items():
         if name.startswith(beginning):
@@ -319,9 +322,9 @@ def advice(asked: str) -> str:
     return ""
 
 
-def advice_or_nearest(asked: str, served: Iterable[str]) -> str:
+def advice_or_nearest(asked: str, served: Iterable[str], verb: str = "pull") -> str:
     """`advice`, else the nearest of `served`, else the nearest in the table."""
-    said = advice(asked) or nearest(asked, served)
+    said = advice(asked, verb) or nearest(asked, served)
     return said or nearest(bare(asked), short_names())
 
 

@@ -29,9 +29,9 @@ def resolved(
     if full is None:
         # A path on this machine is nobody's business who doesn't know it.
         shown = [known for known in by_name if not known.startswith(("/", ".", "~"))]
+        advice = advice_or_nearest(name, shown, "load")
         raise ModelNotFound(
-            f"the model {name!r} isn't served here{advice_or_nearest(name, shown)}; "
-            f"served: {served}",
+            f"the model {name!r} isn't served here{advice}; served: {served}",
             param="model",
         )
     return full
