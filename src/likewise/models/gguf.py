@@ -75,9 +75,12 @@ def explained(path: Path) -> str | None:
     Several lines: what it is, and for each model in it the command that fetches the same weights
     in a form that is read here.
     """
-    if path.is_file():
-        return _file_explained(path) if is_gguf(path) else None
-    if not path.is_dir():
+    try:
+        if path.is_file():
+            return _file_explained(path) if is_gguf(path) else None
+        if not path.is_dir():
+            return None
+    except OSError:  # a name too long for a path, or a folder that isn't for us
         return None
     store = store_at(path) if path.name in ("manifests", "blobs") else _store_in(path)
     if store is not None:

@@ -93,6 +93,13 @@ def has_digest(file: Path, sha256: str) -> bool:
 
 def snapshot_in(repository: Path, revision: str | None) -> Path | None:
     """The folder of one snapshot in a repository's folder of the cache; None if there is none."""
+    try:
+        return _snapshot_in(repository, revision)
+    except OSError:  # a name too long for a path, or a folder that isn't for us
+        return None
+
+
+def _snapshot_in(repository: Path, revision: str | None) -> Path | None:
     snapshots = repository / "snapshots"
     if not snapshots.is_dir():
         return None

@@ -35,7 +35,10 @@ def ways_to(asked: str) -> tuple[str, ...]:
 
 def is_model_folder(path: Path) -> bool:
     """Whether a model lies in the folder `path`, as far as its files' names tell."""
-    return path.is_dir() and any((path / mark).is_file() for mark in MARKS)
+    try:
+        return path.is_dir() and any((path / mark).is_file() for mark in MARKS)
+    except OSError:  # a name too long for a path, or a folder that isn't for us
+        return False
 
 
 def folder_at(source: str) -> Path | None:
@@ -48,7 +51,7 @@ def folder_at(source: str) -> Path | None:
     path = Path(source).expanduser()
     if is_model_folder(path):
         return path
-    snapshot = snapshot_in(path, None) if path.is_dir() else None
+    snapshot = snapshot_in(path, None)
     return snapshot if snapshot is not None and is_model_folder(snapshot) else None
 
 

@@ -341,3 +341,9 @@ def test_a_removed_model_is_gone_and_only_that(tmp_path: Path, hub: Hub) -> None
     assert not going.folder.parent.exists() and kept.folder.is_dir()
     assert [model.name for model in list_models(tmp_path)] == ["some/model"]
     assert list((tmp_path / "models").glob(".part-*")) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a/" + "b" * 5000, "nul\0name", "a/\0", "=" * 300])
+def test_a_name_that_no_path_can_have_isnt_found(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelNotFound):
+        locate(name, cache=tmp_path, offline=True)
