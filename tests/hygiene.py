@@ -34,11 +34,19 @@ def _left_processes(before: set[int]) -> list[subprocess.Popen[Any]]:
     return [each for each in _started if id(each) not in before]
 
 
+_OF_LOOPS = ("asyncio_", "uvloop_")
+"""How threads are called that an event loop hands work to; they end with the loop."""
+
+
 def _left_threads(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Threads that are still there; not those that a server of several tests has for its work."""
     return [
         each
         for each in threading.enumerate()
-        if each not in before and not each.daemon and each.is_alive()
+        if each not in before
+        and not each.daemon
+        and each.is_alive()
+        and not each.name.startswith(_OF_LOOPS)
     ]
 
 
