@@ -80,9 +80,14 @@ def given() -> Overrides:
 
 
 def table(
-    written: Mapping[str, OverrideSettings] | None = None, folder: Path | None = None
+    written: Mapping[str, OverrideSettings] | None = None,
+    folder: Path | None = None,
+    flags: Overrides | None = None,
 ) -> OverrideTable:
     """The overrides in force: flags go before the file.
+
+    `flags` are those of the command that runs, where they aren't given: only the thread that runs
+    it knows them.
 
     `written` is `[models]` of a likewise.toml in `folder`; when it is None, that of the
     likewise.toml in the working directory, if there is one.
@@ -96,15 +101,15 @@ def table(
     by_name = {
         _name(name, folder or Path()): _overrides(name, each) for name, each in written.items()
     }
-    return OverrideTable(by_name, given())
+    return OverrideTable(by_name, given() if flags is None else flags)
 
 
-def require_one(models: int, *, others: bool) -> None:
+def require_one(models: int, *, others: bool, flags: Overrides | None = None) -> None:
     """Raise `SettingsError` where flags are given and it isn't plain which model they are about.
 
     `models` are named in the command; with `others` it serves more.
     """
-    if given() and (models > 1 or others):
+    if (given() if flags is None else flags) and (models > 1 or others):
         raise SettingsError(
             "flags such as --pooling say what holds for one model, and several are served; write "
             'them into likewise.toml, a table [models."NAME"] for each'

@@ -27,7 +27,7 @@ _STATE = {
 """Settings that requests look up: where in the application's state, and made into what."""
 
 _WRITTEN = {
-    "place": "[model]",
+    "place": "[model] or [models]",
     "specs": "[[binding]]",
     "guarding.cors_origins": "cors_origins",
     "keeping.timeout_s": "queue_timeout_ms",

@@ -40,12 +40,14 @@ def up(
 
     Bindings that aren't there yet are made; all are kept in step with their tables.
     """
+    # Settings are read again by another thread, which doesn't know the command's flags.
+    flags = overriding.given()
 
     def read() -> launch.Launch:
         written = settings.read(config_path)
         server = written.server
         named = {*server.models, *(each.model for each in written.binding)}
-        overriding.require_one(len(named), others=server.models_dir is not None)
+        overriding.require_one(len(named), others=server.models_dir is not None, flags=flags)
         return launch.Launch(
             place=resolve.place(
                 written.model,
@@ -53,7 +55,7 @@ def up(
                 precision=precision,
                 threads=threads,
                 engine=engine,
-                overrides=overriding.table(written.models, config_path.parent),
+                overrides=overriding.table(written.models, config_path.parent, flags),
             ),
             models=server.models,
             specs=resolve.specs(written, folder=config_path.parent),

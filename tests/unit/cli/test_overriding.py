@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from starlette.testclient import TestClient
 
 import likewise
 from likewise.base.errors import SettingsError
-from likewise.cli import main, overriding, settings
+from likewise.cli import launch, launched, main, overriding, settings
 from likewise.models.overrides import Overrides, OverrideTable
 from likewise.runtime import service
 from likewise.server.app import build
 from tests.conformance.tiny import write_bert, write_json
+from tests.support import LIMIT
 
 Run = Callable[..., tuple[int, str, str]]
 FILE = """
@@ -97,6 +99,25 @@ def test_flags_go_before_the_file() -> None:
         pooling=("max",), prompts={"x": "3", "y": "2"}, max_length=5
     )
     assert table.of("c/d") == table.everywhere
+
+
+def test_settings_read_again_keep_the_flags(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "likewise.toml").write_text('[server]\nmodels = ["./tiny"]\n')
+    seen: list[OverrideTable] = []
+
+    def served(asked: launched.Launch) -> None:
+        assert asked.again is not None
+        again = threading.Thread(target=lambda: seen.append(asked.again().place.overrides))
+        again.start()
+        again.join(LIMIT)
+        seen.append(asked.place.overrides)
+
+    monkeypatch.setattr(launch, "serve", served)
+    code, _, err = run("up", "--pooling", "cls")
+    assert code == 0, err
+    assert seen[0] == seen[1] == OverrideTable({}, Overrides(pooling=("cls",)))
 
 
 def shown(run: Run, *flags: str) -> dict[str, Any]:
