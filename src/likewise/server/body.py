@@ -130,7 +130,7 @@ def refuse_twice(
         names = _NAME.findall(body)
         is_suspect = len(names) != len(set(names))
     else:
-        is_suspect = any(scan.names_of(body, name.encode()) > 1 for name in fields)
+        is_suspect = scan.has_twice(body, fields)
     if is_suspect:
         json.loads(body, object_pairs_hook=functools.partial(_once, exempt))
 

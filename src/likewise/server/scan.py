@@ -7,10 +7,12 @@ threads have their turn, or lets go of the interpreter.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 
 import numpy as np
 
 BLOCK = 1 << 18
+_FEW_QUOTES = 20_000
 
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 
@@ -80,6 +82,28 @@ def _quotes(block: np.ndarray, is_escaped: bool) -> tuple[np.ndarray, bool]:
     if is_escaped:
         quotes[0] = False
     return quotes, bool(runs[-1] % 2)
+
+
+def has_twice(body: bytes, names: Sequence[str]) -> bool:
+    """Whether one of `names` stands in `body` between quotes more than once."""
+    if _anywhere(body, b'"') > _FEW_QUOTES:
+        return any(names_of(body, name.encode()) > 1 for name in names)
+    wanted, seen = {name.encode() for name in names}, set()
+    longest = max(map(len, wanted), default=0)
+    before, at = -1, 0
+    while at < len(body):
+        found = body.find(b'"', at, at + 4 * BLOCK)
+        if found < 0:
+            at += 4 * BLOCK
+            continue
+        if before >= 0 and found - before - 1 <= longest:
+            name = body[before + 1 : found]
+            if name in seen:
+                return True
+            if name in wanted:
+                seen.add(name)
+        before, at = found, found + 1
+    return False
 
 
 def names_of(body: bytes, name: bytes) -> int:

@@ -33,8 +33,15 @@ def test_what_stands_outside_of_strings_is_counted(
             assert scan.count(body, characters, -1 + expected) >= expected
             assert scan.count(body, characters, expected) <= expected
         assert scan.is_blank(body) == body.isspace()
-        for name in (b"a", b"ab", b""):
-            assert scan.names_of(body, name) == min(2, body.count(b'"%s"' % name))
+        for few in (0, 10**9):
+            patch.setattr(scan, "_FEW_QUOTES", few)
+            for name in ("a", "ab"):
+                if body.count(b'"%s"' % name.encode()) > 1:
+                    assert scan.has_twice(body, ["b", name])
+                elif body.count(b'"') < 4:
+                    assert not scan.has_twice(body, [name])
+        for raw in (b"a", b"ab", b""):
+            assert scan.names_of(body, raw) == min(2, body.count(b'"%s"' % raw))
 
 
 @settings(deadline=None, max_examples=300)
