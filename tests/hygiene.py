@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,20 @@ from tests.support import LIMIT, end, wait_until
 _started: list[subprocess.Popen[Any]] = []
 """All that were started by this process and may be running still."""
 _start = subprocess.Popen.__init__
+
+
+_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember that a test failed, for those who clean up after it."""
+    report = yield
+    if report.failed:
+        item.stash[_FAILED] = True
+    return report
 
 
 def _noted(self: subprocess.Popen[Any], *values: Any, **options: Any) -> None:
@@ -73,7 +87,9 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     )
     # Those that have ended unseen were ended by somebody, though nobody looked.
     running = [each for each in left if each.returncode is not None and each.returncode < 0]
-    assert not running, f"the test left processes running: {[each.args for each in running]}"
+    assert not running or request.node.stash.get(_FAILED, False), (
+        f"the test left processes running: {[each.args for each in running]}"
+    )
 
 
 __all__ = ["LIMIT", "nothing_left"]
