@@ -32,6 +32,8 @@ class Health(TypedDict):
     status: str
     version: str
     uptime_s: float
+    unix: float
+    """Seconds since 1970: all that infinity's client looks for."""
     models: dict[str, dict[str, Any]]
     """Each model's state, and what it says of itself."""
     bindings: list[str]
@@ -66,6 +68,7 @@ async def health(request: Request) -> Response:
             "status": "degraded" if troubles else "ok",
             "version": __version__,
             "uptime_s": round(wall() - state.started_at, 1),
+            "unix": wall(),
             "models": {one.name: {"state": one.state, **one.facts()} for one in served.models()},
             "bindings": [binding.name for binding in live],
             "troubles": troubles,

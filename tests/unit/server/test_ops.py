@@ -22,6 +22,7 @@ def test_health(client: TestClient) -> None:
     assert body["version"] == __version__
     assert body["models"]["m"]["engine"] == "by hand"
     assert body["uptime_s"] >= 0
+    assert body["unix"] > 1.7e9
 
 
 def samples(client: TestClient, name: str) -> dict[str, float]:
