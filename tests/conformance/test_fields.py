@@ -97,6 +97,7 @@ ROWS: dict[tuple[str, str], Row] = {
     (ST, "similarity_fn_name"): Row({"similarity_fn_name": "dot"}, "ignored"),
     (ST, "model_type"): Row({"model_type": "SentenceTransformer"}, "ignored"),
     (ST, "__version__"): Row({"__version__": {"sentence_transformers": "1.0"}}, "ignored"),
+    (ST, "requirements"): Row({"requirements": {"numpy": ">=1"}}, "ignored"),
     (BERT, "max_seq_length"): Row({"max_seq_length": 9}),
     (BERT, "do_lower_case"): Row({"do_lower_case": True}),
     (BERT, "tokenizer_name_or_path"): Row({"tokenizer_name_or_path": "x/y"}, "refused"),

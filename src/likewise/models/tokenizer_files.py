@@ -270,11 +270,16 @@ class _Book:
     """Added tokens as the tokenizers library keeps them."""
 
     def __init__(self, model: Mapping[str, Any], tokens: Sequence[Token]) -> None:
-        vocab = model.get("vocab") or {}
-        if isinstance(vocab, list):
-            vocab = {each[0]: index for index, each in enumerate(vocab)}
-        self._vocab: Mapping[str, int] = vocab
+        self._model = model
+        self._vocab: Mapping[str, int] | None = None
         self.by_id: dict[int, Token] = {int(each["id"]): _as_token(each) for each in tokens}
+
+    @property
+    def vocab(self) -> Mapping[str, int]:
+        """The numbers of the model's tokens; large, and mostly not asked for."""
+        if self._vocab is None:
+            self._vocab = _numbers(self._model.get("vocab") or {})
+        return self._vocab
 
     @property
     def tokens(self) -> list[Token]:
@@ -286,11 +291,21 @@ class _Book:
         if token in self.tokens or not token["content"]:
             return
         taken = {each["content"]: index for index, each in self.by_id.items()}
-        index = taken.get(token["content"], self._vocab.get(token["content"]))
+        index = taken.get(token["content"])
         if index is None:
-            highest, size = max(self.by_id, default=-1), len(self._vocab)
+            index = self.vocab.get(token["content"])
+        if index is None:
+            highest, size = max(self.by_id, default=-1), len(self.vocab)
             index = highest + 1 if highest >= size else size
         self.by_id[index] = token
+
+
+def _numbers(vocab: Any) -> Mapping[str, int]:
+    """A vocabulary as a table from tokens to their numbers, however its model writes it."""
+    if isinstance(vocab, list):
+        return {each[0]: index for index, each in enumerate(vocab)}
+    found: Mapping[str, int] = vocab
+    return found
 
 
 def _token(text: str, *, special: bool, normalized: bool | None = None) -> Token:
@@ -327,11 +342,10 @@ def _template(
     path: Path,
 ) -> Any:
     ids = {each["content"]: each["id"] for each in added}
-    vocab = changed["model"]["vocab"]
-    if isinstance(vocab, list):
-        vocab = {each[0]: index for index, each in enumerate(vocab)}
     names = [content(settings.get(end)) if end else None for end in rebuilt.ends]
-    places = [None if name is None else ids.get(name, vocab.get(name)) for name in names]
+    if any(name is not None and name not in ids for name in names):
+        ids = {**_numbers(changed["model"]["vocab"]), **ids}
+    places = [None if name is None else ids.get(name) for name in names]
     if any(name and place is None for name, place in zip(names, places, strict=True)):
         raise ModelCorrupt(f"{path} doesn't hold the special tokens {names}")
     (first, last), (head, tail) = names, places
