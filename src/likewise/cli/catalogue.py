@@ -15,6 +15,7 @@ from likewise.cli import loading, output
 from likewise.cli.remotes import Remotes
 from likewise.client.names import is_remote
 from likewise.models.own import folder_at, split_name, told_apart
+from likewise.models.short_names import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -264,7 +265,7 @@ class Catalogued:
         try:
             folder = locate(name, cache=self._place.cache, offline=True).folder
         except ModelNotFound:
-            if self._place.offline or "/" not in full:
+            if self._place.offline or "/" not in full_name(split_name(name)[1]):
                 raise
         return self._enter(self._names.get(name, full), name, folder)
 

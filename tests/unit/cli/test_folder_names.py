@@ -168,13 +168,16 @@ def test_one_that_isnt_loaded_is_told_of_as_it_would_be(
     assert listed["capabilities"] == ["embed"]
 
 
-def test_one_that_isnt_here_yet_has_a_digest_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", ["acme/nobody-has-it", "mine=acme/nobody-has-it", "bge-m3"])
+def test_one_that_isnt_here_yet_has_a_digest_too(tmp_path: Path, asked: str) -> None:
     place = Place(cache=tmp_path / "home", offline=False, precision="exact", threads=1)
     with catalogue.opened(place, Keeping(is_lazy=True)) as models:
-        models.serve("acme/nobody-has-it")
+        models.serve(asked)
         models.start()
         with TestClient(build(models.registry)) as client:
-            here = tag(client, "acme/nobody-has-it:latest")
+            (here, *_) = client.get("/api/tags").json()["models"]
+    names = {"mine=acme/nobody-has-it": "mine", "bge-m3": "BAAI/bge-m3"}
+    assert here["name"] == f"{names.get(asked, asked)}:latest"
     assert re.fullmatch(r"[0-9a-f]{64}", here["digest"])
 
 
