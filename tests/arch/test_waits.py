@@ -7,6 +7,7 @@ with its reason.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,6 +114,7 @@ def _number(node: ast.expr) -> float | None:
     return None
 
 
+@functools.cache
 def found_in(folder: Path) -> dict[str, list[str]]:
     """All of them, by file and function."""
     found: dict[str, list[str]] = {}
