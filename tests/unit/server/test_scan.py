@@ -19,7 +19,7 @@ VALUES = st.recursive(
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(value=VALUES, block=st.integers(1, 40), ascii_only=st.booleans())
 def test_what_stands_outside_of_strings_is_counted(
     value: object, block: int, ascii_only: bool
@@ -44,7 +44,7 @@ def test_what_stands_outside_of_strings_is_counted(
             assert scan.names_of(body, raw) == min(2, body.count(b'"%s"' % raw))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(body=st.binary(max_size=40) | st.text().map(str.encode), block=st.integers(1, 9))
 def test_bytes_that_are_not_utf8_are_found(body: bytes, block: int) -> None:
     try:
