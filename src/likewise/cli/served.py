@@ -122,8 +122,10 @@ def ps(as_json: bool, **server: Any) -> None:
     if as_json:
         output.json(told)
         return
-    columns = ("model", "state", "weights", "engine", "precision", "size", "stays", "in use")
-    columns += ("aliases", "folder")
+    columns = (
+        "model", "state", "weights", "engine", "precision", "size", "stays", "in use", "aliases",
+        "folder",
+    )  # fmt: skip
     output.table([_row(each) for each in told["models"]], columns, empty="no models")
     for each in told["models"]:
         if each.get("error"):
