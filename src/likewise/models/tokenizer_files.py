@@ -43,6 +43,14 @@ class Assembled:
         """Whether files beside tokenizer.json say otherwise."""
         return self.effective is not self.written
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of tokenizer.json that other files, or the class, have otherwise."""
+        written = self.written
+        return tuple(
+            name for name in self.effective if self.effective[name] is not written.get(name)
+        )
+
     def open(self, path: Path) -> tokenizers.Tokenizer:
         """The tokenizer; `path` is that of the file.
 

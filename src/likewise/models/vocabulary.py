@@ -15,11 +15,13 @@ import tokenizers
 from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors
 
 from likewise.base.errors import ModelCorrupt, ModelNotFound, ModelUnsupported
+from likewise.base.log import fields, logger
 from likewise.models.parts import read_json
 from likewise.models.static import STATIC
 from likewise.models.tokenizer_classes import content
 from likewise.models.tokenizer_files import assemble, opened
 
+_log = logger("models")
 # Classes of transformers whose tokenizer is BERT's, and RoBERTa's, with nothing of their own.
 _WORD_PIECE = ("Bert", "DistilBert", "Electra", "MobileBert")
 _BYTE_LEVEL = ("Roberta", "Longformer")
@@ -69,7 +71,13 @@ def open_tokenizer(transformer: Path, architecture: str) -> tokenizers.Tokenizer
         if architecture == STATIC:
             # Tables of token vectors are read with this file alone, by both libraries.
             return opened(path)
-        return assemble(transformer, architecture).open(path)
+        assembled = assemble(transformer, architecture)
+        if assembled.differs:
+            parts = ", ".join(assembled.parts)
+            _log.info(
+                fields("tokenizer.json isn't all that counts", folder=transformer, otherwise=parts)
+            )
+        return assembled.open(path)
     described = describe(transformer, architecture)
     if described["kind"] == "wordpiece":
         return _word_piece(described)

@@ -27,6 +27,9 @@ def test_a_copy_elsewhere_has_the_same(tmp_path: Path) -> None:
 
 def test_who_wrote_the_files_does_not_matter(tmp_path: Path) -> None:
     folder = write_bert(tmp_path / "model")
+    # Else the padding's token would be a special one only where tokenizer.json pads.
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[PAD]"}
+    write_json(folder / "tokenizer_config.json", settings)
     before = digest(folder)
     write_json(folder / "config.json", {**SMALL, "transformers_version": "9", "use_cache": False})
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
