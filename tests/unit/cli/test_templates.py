@@ -5,46 +5,60 @@ A binding made before escapes were read has a backslash and an n in its text. It
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import likewise
 from likewise.base.errors import BindingExists
-from likewise.base.spec import DEFAULT_MODEL, BindingSpec
+from likewise.base.spec import BindingSpec
 from likewise.cli import launch, resolve, settings
+from likewise.runtime import service
 from likewise.runtime.service import Service
 from likewise.server import databases
+from tests.conformance.tiny import write_bert
 from tests.unit.cli.test_commands import Run
 from tests.unit.cli.test_commands import database as database
 from tests.unit.cli.test_commands import model as model
 from tests.unit.cli.test_commands import run as run
 
-pytestmark = pytest.mark.model
-
 TYPED = r"{title}\n{body}"
 MEANT = "{title}\n{body}"
-ADD = ("bind", "add", "pages", "--source", "sqlite:app.db", "--table", "pages", "--text")
+PLAIN = ("bind", "add", "pages", "--source", "sqlite:app.db", "--table", "pages", "--text")
+CHUNK = "tokens:32/4"
+ADD = (*PLAIN[:-1], "--model", "./tiny", "--chunk", CHUNK, "--text")
 AT = ("--db", "app.db")
 
 
 def embedded(run: Run) -> str:
     """The text of the row about cats, as a search gives it."""
-    code, said, noted = run("search", "pages", "a purring cat", *AT, "-k", "1", "--json")
+    code, said, noted = run("search", "pages", "w1", *AT, "--json")
     assert code == 0, noted
-    return str(json.loads(said)["results"][0]["text"])
+    (text,) = [each["text"] for each in json.loads(said)["results"] if each["key"] == [1]]
+    return str(text)
 
 
 @pytest.fixture
-def old(database: Path, model: Service) -> BindingSpec:
+def tiny(tmp_path: Path) -> Iterator[Service]:
+    """A small model, which `./tiny` names: what is embedded is looked at, not how well."""
+    loaded = service.load(write_bert(tmp_path / "tiny"))
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def old(database: Path, tiny: Service) -> BindingSpec:
     """A binding as it was made before: with what was typed, letter for letter."""
-    spec = BindingSpec("pages", f"sqlite:{database.resolve()}", "pages", TYPED, model=DEFAULT_MODEL)
-    record = databases.create(spec, model.space.stored_as(spec.chunk, spec.dtype))
+    address = f"sqlite:{database.resolve()}"
+    spec = BindingSpec("pages", address, "pages", TYPED, model="./tiny", chunk=CHUNK)
+    record = databases.create(spec, tiny.space.stored_as(spec.chunk, spec.dtype))
     assert record.spec.text == TYPED
     return spec
 
 
-def test_a_line_end_that_was_typed_is_one(run: Run, database: Path) -> None:
+def test_a_line_end_that_was_typed_is_one(run: Run, database: Path, tiny: Service) -> None:
     assert run(*ADD, TYPED)[0] == 0
     assert embedded(run) == "Cats\nThey purr and sleep."
     # The same again in any spelling is no error and nothing to speak of.
@@ -59,14 +73,14 @@ def test_a_line_end_that_was_typed_is_one(run: Run, database: Path) -> None:
 
 
 def test_an_older_binding_keeps_its_text_and_says_so(
-    run: Run, old: BindingSpec, model: Service, capsys: pytest.CaptureFixture[str]
+    run: Run, old: BindingSpec, tiny: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said, noted = run(*ADD, TYPED)
     assert (code, said) == (0, "pages: 3 rows, 3 current, 0 pending\n"), noted
     assert r"its text has \n letter for letter" in noted
     assert embedded(run) == r"Cats\nThey purr and sleep."
     for text in (TYPED, MEANT):
-        with likewise.bind("app.db", "pages", text=text, model=model) as pages:
+        with likewise.bind("app.db", "pages", text=text, model=tiny, chunk=CHUNK) as pages:
             assert pages.record.spec.text == TYPED
         logged = capsys.readouterr().err
         assert "WARNING likewise.api binding pages: its text has" in logged
@@ -113,13 +127,14 @@ class Loaded:
 
 @pytest.mark.parametrize("text", [f"'{TYPED}'", f'"{TYPED}"'])
 def test_up_serves_the_old_text_and_names_the_swap(
-    run: Run, old: BindingSpec, model: Service, text: str, capsys: pytest.CaptureFixture[str]
+    run: Run, old: BindingSpec, tiny: Service, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = settings.parse(
-        f"[[binding]]\nname = 'pages'\nsource = 'sqlite:app.db'\ntable = 'pages'\ntext = {text}\n"
+        "[[binding]]\nname = 'pages'\nsource = 'sqlite:app.db'\ntable = 'pages'\n"
+        f"model = './tiny'\nchunk = '{CHUNK}'\ntext = {text}\n"
     )
     (spec,) = resolve.specs(written, folder=Path())
-    record, notice = launch._settled(spec, Loaded(model))  # type: ignore[arg-type]
+    record, notice = launch._settled(spec, Loaded(tiny))  # type: ignore[arg-type]
     assert record.spec.text == TYPED
     said = capsys.readouterr().err
     assert r"its text has \n letter for letter" in said
@@ -132,21 +147,24 @@ def test_up_serves_the_old_text_and_names_the_swap(
     assert r"its text has \n letter for letter" in capsys.readouterr().err
 
 
+@pytest.mark.model
 def test_equal_meanings_are_one_binding(run: Run, database: Path, model: Service) -> None:
-    assert run(*ADD, TYPED)[0] == 0
+    assert run(*PLAIN, TYPED)[0] == 0
     folder = database.resolve().parent
     for source, text, more in (
         ("app.db", MEANT, {}),
         (f"sqlite:{database}", TYPED, {}),
         (folder / ".." / folder.name / "app.db", MEANT, {"key": ("ID",)}),
         ("app.db", MEANT, {"store": "app.db", "chunk": "tokens:128/16", "dtype": "float32"}),
-        ("app.db", MEANT, {"name": "pages", "model": DEFAULT_MODEL}),
-        ("app.db", MEANT, {"model": model}),
+        ("app.db", MEANT, {"name": "pages"}),
     ):
-        with likewise.bind(source, "PAGES", text=text, **more) as pages:
+        options: dict[str, Any] = {"model": model, **more}
+        with likewise.bind(source, "PAGES", text=text, **options) as pages:
             assert pages.record.spec.table == "pages"
-    for argv in (("--model", "all-MiniLM-L6-v2"), ("--key", "id"), ("--store", "sqlite:./app.db")):
-        code, _, noted = run(*ADD, MEANT, *argv)
-        assert code == 0, noted
+    likewise.bind("app.db", "pages", text=MEANT).close()
+    code, _, noted = run(
+        *PLAIN, MEANT, "--model", "all-MiniLM-L6-v2", "--key", "id", "--store", "sqlite:./app.db"
+    )
+    assert code == 0, noted
     with pytest.raises(BindingExists, match="text: "):
         likewise.bind("app.db", "pages", text="{title} {body}", model=model)
