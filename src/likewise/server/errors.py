@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 RETRY_AFTER_S = 1
-_LONGEST_MESSAGE = 4000
+_LONGEST_MESSAGE = 2000
 _LONGEST_PARAM = 200
 """A message repeats names that came with the request, which may have any length."""
 
