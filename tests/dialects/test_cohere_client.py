@@ -329,3 +329,23 @@ def test_a_model_of_many_vectors(tmp_path: Path, http: httpx.Client) -> None:
                 np.testing.assert_allclose(each["data"], rows, atol=1e-5)
     finally:
         model.close()
+
+
+def test_the_list_of_models(v2: cohere.ClientV2, v1: cohere.Client) -> None:
+    for client in (v2, v1):
+        listed = client.models.list()
+        found = {one.name: one for one in listed.models}
+        assert found[MINI].endpoints == ["embed"]
+        assert found[MINI].context_length == 256
+        assert found[TINY].endpoints == ["rerank"]
+        assert [one.name for one in client.models.list(endpoint="rerank").models] == [TINY]
+        assert client.models.get(MINI).name == MINI
+
+
+def test_a_request_without_a_model_goes_to_the_one_that_can(
+    http: httpx.Client, address: str
+) -> None:
+    ranked = http.post(f"{address}/v2/rerank", json={"query": QUERY, "documents": DOCUMENTS})
+    assert ranked.json()["model"] == TINY
+    embedded = http.post(f"{address}/v1/embeddings", json={"input": TEXTS})
+    assert embedded.json()["model"] == MINI
