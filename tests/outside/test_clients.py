@@ -98,12 +98,12 @@ def write_reranker(folder: Path) -> Path:
     return folder
 
 
-def _listening(process: subprocess.Popen[bytes], log: Path) -> str | None:
+def _listening(process: subprocess.Popen[bytes], log: Path) -> str:
     said = log.read_text(encoding="utf-8")
     if process.poll() is not None:
         raise RuntimeError(f"the server ended:\n{said}")
     _, _, rest = said.partition("listening on ")
-    return rest.split(" ", 1)[0] if " " in rest else None
+    return rest.split(" ", 1)[0] if " " in rest else ""
 
 
 @pytest.fixture(scope="module")

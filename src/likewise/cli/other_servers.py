@@ -56,7 +56,11 @@ TEI = OtherServer(
             "DTYPE",
             "`--precision exact` (float32) or `fast` (bf16); there is no float16",
         ),
-        Setting("--served-model-name", "SERVED_MODEL_NAME", "`--alias NAME=MODEL`"),
+        Setting(
+            "--served-model-name",
+            "SERVED_MODEL_NAME",
+            "`NAME=MODEL` in place of the model, or `--alias NAME=MODEL`",
+        ),
         Setting(
             "--pooling",
             "POOLING",
@@ -120,7 +124,11 @@ TEI = OtherServer(
         Setting(
             "--prometheus-port", "PROMETHEUS_PORT", f"{_NONE}`/metrics` is on the server's port"
         ),
-        Setting("--uds-path", "UDS_PATH", f"{_NONE}there is no second process to speak to"),
+        Setting(
+            "--uds-path",
+            "UDS_PATH",
+            f"{_NONE}there is no second process to speak to; `--uds` serves HTTP on a Unix socket",
+        ),
         Setting("", "TASK", f"{_NONE}`POST /` goes by the body", is_common=True),
         Setting("the image with `-grpc`", "", "`--grpc-port`, beside HTTP"),
     ),
@@ -184,9 +192,13 @@ VLLM = OtherServer(
         ),
         Setting("--dtype", "", "`--precision exact` (float32) or `fast` (bf16)"),
         Setting("--max-model-len", "", "`--max-length`"),
-        Setting("--served-model-name", "", "`--alias NAME=MODEL`"),
+        Setting(
+            "--served-model-name", "", "`NAME=MODEL` in place of the model, or `--alias NAME=MODEL`"
+        ),
         Setting("--api-key", "VLLM_API_KEY", "`LIKEWISE_API_KEY`, or a file of keys: `--keys`"),
         Setting("--allowed-origins", "", "`--cors-origin`"),
+        Setting("--uds", "", "`--uds`"),
+        Setting("--root-path", "", "`--root-path`"),
         Setting("--ssl-certfile, --ssl-keyfile", "", "`--tls-cert`, `--tls-key`"),
         Setting("--otlp-traces-endpoint", "", "`OTEL_EXPORTER_OTLP_ENDPOINT`; over HTTP, not gRPC"),
         Setting(
@@ -214,7 +226,11 @@ INFINITY = OtherServer(
     "INFINITY_",
     (
         Setting("--model-id", "INFINITY_MODEL_ID", "the arguments: `likewise serve MODEL MODEL`"),
-        Setting("--served-model-name", "INFINITY_SERVED_MODEL_NAME", "`--alias NAME=MODEL`"),
+        Setting(
+            "--served-model-name",
+            "INFINITY_SERVED_MODEL_NAME",
+            "`NAME=MODEL` in place of the model, or `--alias NAME=MODEL`",
+        ),
         Setting(
             "--revision",
             "INFINITY_REVISION",

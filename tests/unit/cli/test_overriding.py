@@ -108,8 +108,9 @@ def test_settings_read_again_keep_the_flags(
     seen: list[OverrideTable] = []
 
     def served(asked: launched.Launch) -> None:
-        assert asked.again is not None
-        again = threading.Thread(target=lambda: seen.append(asked.again().place.overrides))
+        read_again = asked.again
+        assert read_again is not None
+        again = threading.Thread(target=lambda: seen.append(read_again().place.overrides))
         again.start()
         again.join(LIMIT)
         seen.append(asked.place.overrides)

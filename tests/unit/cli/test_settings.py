@@ -38,7 +38,13 @@ chunk = "tokens:64/8"
 def test_everything_that_can_be_written() -> None:
     read = settings.parse(WHOLE)
     assert read.server == settings.ServerSettings(
-        "0.0.0.0", 8000, ("a/b",), ("search.example",), 4, 5.0, "http://127.0.0.1:4318"
+        host="0.0.0.0",
+        port=8000,
+        models=("a/b",),
+        allowed_hosts=("search.example",),
+        max_body_mib=4,
+        drain_s=5.0,
+        otlp_endpoint="http://127.0.0.1:4318",
     )
     assert read.model == settings.ModelSettings("exact", "openvino", 2, "/models", True)
     assert read.binding == (
