@@ -104,9 +104,9 @@ async def decode(ask: Ask) -> Done:
     asked = decoded(ask, _DECODE)
     lists = _lists(ask, asked.ids)
     async with opened(ask, asked.model) as model:
-        known = [_known(ask, model, ids) for ids in lists]
 
         def found() -> list[str]:
+            known = [_known(ask, model, ids) for ids in lists]
             return [model.text(ids, skip_special=asked.skip_special_tokens) for ids in known]
 
         return Done(await asyncio.to_thread(found))
@@ -118,10 +118,11 @@ def _known(ask: Ask, model: Model, ids: list[int]) -> list[int]:
     if not size:
         return ids
     unknown = [each for each in ids if size <= each < _NO_ID]
-    if unknown:
-        shown = ", ".join(map(str, unknown[:5]))
-        warn(ask.request, f"token ids that {model.name} doesn't have were left out: {shown}")
-    return [each for each in ids if each not in set(unknown)]
+    if not unknown:
+        return ids
+    shown = ", ".join(map(str, unknown[:5]))
+    warn(ask.request, f"token ids that {model.name} doesn't have were left out: {shown}")
+    return [each for each in ids if not size <= each < _NO_ID]
 
 
 def _lists(ask: Ask, given: list[int | list[int]]) -> list[list[int]]:
