@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, str] = {
     "psycopg": "postgres",
     "pyarrow": "parquet",
     "pypdf": "files",
+    "requests": "otel",
     "torch": "torch",
     "transformers": "torch-any",
     "watchfiles": "files",

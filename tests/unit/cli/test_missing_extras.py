@@ -105,8 +105,8 @@ def test_no_way_to_a_missing_package_ends_in_a_traceback(
 
 def test_every_package_of_the_table_is_walked() -> None:
     walked = {package for package, _, _ in WAYS}
-    # Without watchfiles folders are looked at from time to time, which the log says.
-    assert walked == {*extras.EXTRAS, *extras.OTHERS} - {"watchfiles"}
+    # requests comes with OpenTelemetry. Without watchfiles folders are looked at from time to time, which the log says.
+    assert walked == {*extras.EXTRAS, *extras.OTHERS} - {"watchfiles", "requests"}
 
 
 def imported() -> dict[str, set[str]]:
@@ -142,7 +142,11 @@ DISTRIBUTIONS = {
     "grpc_reflection": "grpcio-reflection",
     "opentelemetry": "opentelemetry-sdk",
 }
-IN_TURN = {"httpcore": ("httpcore", "httpx"), "google": ("protobuf", "grpcio-health-checking")}
+IN_TURN = {
+    "google": ("protobuf", "grpcio-health-checking"),
+    "httpcore": ("httpcore", "httpx"),
+    "requests": ("requests", "opentelemetry-exporter-otlp-proto-http"),
+}
 """Packages that come with one that the extra lists."""
 
 
