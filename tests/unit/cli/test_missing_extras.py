@@ -105,7 +105,7 @@ def test_no_way_to_a_missing_package_ends_in_a_traceback(
 
 def test_every_package_of_the_table_is_walked() -> None:
     walked = {package for package, _, _ in WAYS}
-    # requests comes with OpenTelemetry. Without watchfiles folders are looked at from time to time, which the log says.
+    # Without watchfiles folders are looked at from time to time; requests comes with OpenTelemetry.
     assert walked == {*extras.EXTRAS, *extras.OTHERS} - {"watchfiles", "requests"}
 
 
