@@ -209,6 +209,11 @@ KEPT: tuple[Kept, ...] = (
         "`top_n` on `/rerank`", "ignored", "followed", "it asks for fewer results",
     ),
     Kept(
+        ("taken",), lambda row, _: row.path in _OPENAI and row.asked.get("dimensions") == 0,
+        "`dimensions: 0` on `/v1/embeddings`", "422", "the model's width",
+        "infinity's client always sends it",
+    ),
+    Kept(
         ("taken",), lambda row, _: row.path == "/embed_all" and row.status == 424,
         "`/embed_all` on a model without dense vectors", "424", "its hidden states",
         "it has them, and is asked for them",
