@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,7 +78,8 @@ def test_a_hundred_thousand_characters_are_cut_and_said_so(client: openai.OpenAI
     with pytest.raises(openai.BadRequestError) as refused:
         client.embeddings.create(model=NAME, input=["short", long], extra_body={"truncate": False})
     assert refused.value.code == "input_too_long"
-    assert "input 1 has 20002 tokens" in str(refused.value)
+    # Counted no further than is needed to know that it is too long.
+    assert re.search(r"input 1 has at least \d+ tokens", str(refused.value))
 
 
 def test_dimensions(client: openai.OpenAI) -> None:
@@ -183,5 +185,5 @@ def test_messages_need_a_chat_template(client: openai.OpenAI) -> None:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == [NAME]
+    assert [model.id for model in client.models.list()] == [NAME, "all-minilm:latest"]
     assert client.models.retrieve("all-MiniLM-L6-v2").id == NAME
