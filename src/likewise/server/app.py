@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from prometheus_client import CollectorRegistry
+    from starlette.types import ASGIApp
 
     from likewise.server.bindings import LiveBinding
     from likewise.server.serving import Catalogue, Model
@@ -105,6 +106,8 @@ def build(
     registry.register(te)
     middleware = [
         Middleware(Prefix, behind=behind or Behind()),
+        # Behind the prefix, which is believed of who sends, not of who that says it sends for.
+        Middleware(_of_proxies),
         Middleware(
             Watching,
             metrics=RequestMetrics(registry),
@@ -141,6 +144,13 @@ def build(
     app.state.started_at = wall()
     ops.BindingStates(app.state.bindings).register(registry)
     return app
+
+
+def _of_proxies(app: ASGIApp) -> ASGIApp:
+    """What takes the client's address from `X-Forwarded-For` of proxies on this machine."""
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+    return cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", app)))
 
 
 def _remember(app: Starlette, guard: Guard) -> None:

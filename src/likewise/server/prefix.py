@@ -89,15 +89,16 @@ class Prefix:
         if scope["type"] == "http":
             root, path, told = self._behind.root_path, str(scope["path"]), self._told(scope)
             prefix = told or root
-            if root and (path == root or path.startswith(f"{root}/")):
+            if root and path.startswith(f"/{root}/"):
+                # The slash stays doubled: which routes may be spelled so is seen later.
+                scope = _without(f"/{root}", scope, before="/")
+            elif root and (path == root or path.startswith(f"{root}/")):
                 prefix = told + root if told != root else root
                 if path == root and scope["method"] in ("GET", "HEAD"):
                     # What a page links to is looked for beside its last slash.
                     await RedirectResponse(f"{prefix}/", 308)(scope, receive, send)
                     return
-                raw = scope.get("raw_path") or path.encode()
-                rest = raw.removeprefix(root.encode()) or b"/"
-                scope = {**scope, "path": path.removeprefix(root) or "/", "raw_path": rest}
+                scope = _without(root, scope)
             if prefix:
                 scope["likewise"] = {**scope.get("likewise", {}), "prefix": prefix}
         await self._app(scope, receive, send)
@@ -115,4 +116,14 @@ class Prefix:
             address = ipaddress.ip_address(client[0])
         except ValueError:
             return False
+        # What a socket for both versions calls a client of version 4.
+        address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._behind.proxies)
+
+
+def _without(prefix: str, scope: Scope, *, before: str = "") -> Scope:
+    """The request with `before` in the place of a prefix of its path."""
+    path = before + (scope["path"].removeprefix(prefix) or "/")
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    rest = before.encode() + (raw.removeprefix(prefix.encode()) or b"/")
+    return {**scope, "path": path, "raw_path": rest}

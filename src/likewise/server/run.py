@@ -86,6 +86,8 @@ def server(
         lifespan="off",
         ws="none",
         server_header=False,
+        # The application does it, once it has seen who really sends (`app.build`).
+        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_S,
     )
     return Server(config, on_ready, on_stop, drain_s, beside)

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from likewise.base.errors import SettingsError
 from likewise.server.app import build
 from likewise.server.prefix import Behind, behind, is_prefix
+from likewise.server.run import server
 from tests.unit.server.fakes import FakeModel
 
 
@@ -124,3 +125,45 @@ def test_what_is_no_prefix_is_refused(path: str) -> None:
 def test_what_is_no_proxy_is_refused() -> None:
     with pytest.raises(SettingsError, match=re.escape("trusted proxy 'nginx'")):
         behind("", ["nginx"])
+
+
+@pytest.mark.parametrize(
+    ("peer", "said_for", "is_believed"),
+    [
+        ("127.0.0.1", "203.0.113.9", True),
+        ("127.0.0.1", None, True),
+        ("::ffff:127.0.0.1", None, True),
+        ("10.0.0.7", "127.0.0.1", False),
+    ],
+)
+def test_the_prefix_is_believed_of_who_sends_it_not_of_whom_it_sends_for(
+    peer: str, said_for: str | None, is_believed: bool
+) -> None:
+    asking = client(behind("", ["127.0.0.1"]), address=peer)
+    told = {"x-forwarded-prefix": "/outer"}
+    if said_for is not None:
+        told |= {"x-forwarded-for": said_for, "x-forwarded-proto": "https"}
+    answer = asking.get("/openapi.json", headers=told).json()
+    assert answer.get("servers") == ([{"url": "/outer"}] if is_believed else None)
+
+
+def test_a_proxy_here_cant_send_for_a_trusted_one() -> None:
+    asking = client(behind("", ["10.0.0.0/8"]), address="127.0.0.1")
+    told = {"x-forwarded-prefix": "/outer", "x-forwarded-for": "10.0.0.7"}
+    assert "servers" not in asking.get("/openapi.json", headers=told).json()
+
+
+def test_who_listens_leaves_the_senders_address_to_the_application() -> None:
+    assert not server(build({"m": FakeModel()})).config.proxy_headers
+
+
+@pytest.mark.parametrize("path", ["//emb/v1/embeddings", "/emb//v1//embeddings", "//v1/embeddings"])
+def test_doubled_slashes_reach_their_route_below_a_prefix(path: str) -> None:
+    asking = client(behind("/emb", ()))
+    assert asking.post(f"http://testserver{path}", json={"input": "a"}).status_code == 200
+
+
+def test_routes_of_our_own_have_no_second_spelling_below_a_prefix() -> None:
+    asking = client(behind("/emb", ()))
+    for path in ("//emb/admin/models/unload", "/emb//admin/models/unload"):
+        assert asking.post(f"http://testserver{path}", json={}).status_code == 404
