@@ -104,7 +104,7 @@ def _tokenizer(card: ModelCard) -> dict[str, Any]:
     if card.architecture == STATIC:
         tokenizer = read_json(card.tokenizer / "tokenizer.json")
     else:
-        tokenizer = assemble(card.tokenizer, card.architecture).facts()
+        tokenizer = assemble(card.tokenizer, card.architecture).facts(pairs=not card.steps)
     cutting = tokenizer.get("truncation")
     # These two say how a caller pads and cuts; Likewise does neither by them.
     for key in ("truncation", "padding"):

@@ -61,9 +61,16 @@ class Assembled:
         inner.encode_special_tokens = self.splits_special
         return inner
 
-    def facts(self) -> dict[str, Any]:
-        """What decides the ids, as JSON: tokenizer.json as it was where nothing differs."""
+    def facts(self, *, pairs: bool) -> dict[str, Any]:
+        """What decides the ids, as JSON: tokenizer.json as it was where nothing differs.
+
+        Without `pairs` what stands around two texts doesn't count: only single ones are read.
+        """
         found = dict(self.effective)
+        if not pairs and "post_processor" in self.parts:
+            ours, theirs = (each.get("post_processor") for each in (self.effective, self.written))
+            if _framing(ours)[:1] == _framing(theirs)[:1]:
+                found["post_processor"] = theirs
         if self.splits_special:
             found["split_special_tokens"] = True
         return found

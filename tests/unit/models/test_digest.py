@@ -11,6 +11,7 @@ import pytest
 
 from likewise.models.card import read_card
 from likewise.models.digest import weights_digest
+from likewise.models.tokenizer_files import assemble
 from tests.conformance.tiny import SMALL, write_bert, write_json, write_weights
 
 
@@ -53,6 +54,33 @@ def test_what_decides_the_vectors_matters(tmp_path: Path) -> None:
     write_json(folder / "tokenizer.json", tokenizer)
     seen.add(digest(folder))
     assert len(seen) == 5
+
+
+def test_what_stands_around_pairs_does_not_matter_to_vectors(tmp_path: Path) -> None:
+    folder = write_bert(tmp_path / "model")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"] = {
+        "type": "WordPiece",
+        "unk_token": "[UNK]",
+        "continuing_subword_prefix": "##",
+        "max_input_chars_per_word": 100,
+        "vocab": tokenizer["model"]["vocab"],
+    }
+    write_json(folder / "tokenizer.json", tokenizer)
+    # transformers 4 wrote MPNet's pairs with segments 0 and 1, transformers 5 makes all of them 0.
+    settings = {"tokenizer_class": "MPNetTokenizer", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    write_json(folder / "tokenizer_config.json", settings)
+    pair = tokenizer["post_processor"]["pair"]
+    tokenizer["post_processor"]["pair"] = pair[::-1]
+    write_json(folder / "tokenizer.json", tokenizer)
+    assembled = assemble(folder, "bert")
+    assert "post_processor" in assembled.parts
+    assert assembled.facts(pairs=True)["post_processor"] != tokenizer["post_processor"]
+    assert assembled.facts(pairs=False)["post_processor"] == tokenizer["post_processor"]
+    tokenizer["post_processor"]["single"] = tokenizer["post_processor"]["single"][:2]
+    write_json(folder / "tokenizer.json", tokenizer)
+    changed = assemble(folder, "bert").facts(pairs=False)["post_processor"]
+    assert changed != tokenizer["post_processor"], "single texts are read otherwise"
 
 
 def test_the_cache_is_used_and_notices_a_new_file(tmp_path: Path) -> None:
