@@ -95,7 +95,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ),
     (ST, "truncate_dim"): Row({"truncate_dim": 8}),
     (ST, "similarity_fn_name"): Row({"similarity_fn_name": "dot"}, "ignored"),
-    (ST, "model_type"): Row({"model_type": "SentenceTransformer"}, "ignored"),
+    (ST, "model_type"): Row({"model_type": "SparseEncoder"}, "refused"),
     (ST, "__version__"): Row({"__version__": {"sentence_transformers": "1.0"}}, "ignored"),
     (ST, "requirements"): Row({"requirements": {"numpy": ">=1"}}, "ignored"),
     (BERT, "max_seq_length"): Row({"max_seq_length": 9}),

@@ -19,7 +19,14 @@ from likewise.models.heads import Head, MultiVector, read_heads
 from likewise.models.lora import Adapter, read_adapter
 from likewise.models.overrides import Overrides
 from likewise.models.parts import Dense, Normalise, Pooling, Step, read_json
-from likewise.models.pooled import SETTINGS, Pooled, cut_to, read_pooled, truncate_dim
+from likewise.models.pooled import (
+    SETTINGS,
+    Pooled,
+    cut_to,
+    read_pooled,
+    refuse_converted,
+    truncate_dim,
+)
 from likewise.models.reading import read_reading
 from likewise.models.remote import computed_as
 from likewise.models.static import STATIC, StaticParts, read_static
@@ -160,6 +167,8 @@ def read_card(
     pooled = Pooled((), 0)
     is_bare = not (folder / "modules.json").is_file()
     if given.has_vectors:
+        if not is_bare:
+            refuse_converted(settings, folder)
         pooled = read_pooled(folder, transformer, config, listed, overrides)
     reading = read_reading(
         transformer,

@@ -13,6 +13,7 @@ from likewise.models.overrides import Overrides
 from likewise.models.parts import Module, Normalise, Pooling, Step, Truncate
 from likewise.models.template import refuse_chat_template
 
+_KIND = "SentenceTransformer"
 _CAUSAL = "ForCausalLM"
 _NAME_IT = "name the pooling: --pooling lasttoken, or pooling in likewise.toml"
 SETTINGS = "config_sentence_transformers.json"
@@ -88,6 +89,20 @@ def truncate_dim(settings: Mapping[str, Any], folder: Path, overrides: Overrides
     return written if overrides.truncate_dim is None else overrides.truncate_dim
 
 
+def refuse_converted(settings: Mapping[str, Any], folder: Path) -> None:
+    """Raise ModelUnsupported where sentence-transformers would leave modules.json aside.
+
+    A folder that says to be of another kind of model gets modules of its choice there.
+    """
+    kind = settings.get("model_type", _KIND)
+    if kind != _KIND:
+        raise ModelUnsupported(
+            f"{folder / SETTINGS}: model_type is {kind!r}, beside a modules.json with a Pooling; "
+            "sentence-transformers would take other modules than those. To have them computed as "
+            f"they are listed, write {_KIND!r}"
+        )
+
+
 def _usual(
     transformer: Path, config: Mapping[str, Any], width: int, overrides: Overrides
 ) -> Pooled:
@@ -102,7 +117,9 @@ def _usual(
         first = next(iter(config.get("architectures") or ()), "")
         is_causal = first.endswith(_CAUSAL) and bool(config.get("is_causal", True))
         modes = ("lasttoken",) if is_causal else ("mean",)
-        why = f"{first} is a causal language model" if is_causal else "as for every encoder"
+        why = f"{first or 'no architecture'} isn't a causal language model"
+        if first.endswith(_CAUSAL):
+            why = f"{first} is a causal language model" if is_causal else "is_causal is false"
         note = f"no modules.json: {modes[0]} pooling, as sentence-transformers does ({why})"
     return Pooled((Pooling(modes),), width * len(modes), (note,) if note else ())
 

@@ -99,6 +99,16 @@ def assemble(transformer: Path, architecture: str) -> Assembled:
         ModelUnsupported: the tokenizer's class isn't known, or the file doesn't suit it.
         ModelCorrupt: a file is damaged.
     """
+    try:
+        return _assembled(transformer, architecture)
+    except (AttributeError, KeyError, TypeError, ValueError) as broken:
+        raise ModelCorrupt(
+            f"{transformer}: tokenizer.json, or a file beside it that says how texts are cut into "
+            f"tokens, has a value of another kind than is read there: {broken}"
+        ) from broken
+
+
+def _assembled(transformer: Path, architecture: str) -> Assembled:
     path = transformer / "tokenizer.json"
     written = read_json(path)
     if not isinstance(written.get("model"), dict):

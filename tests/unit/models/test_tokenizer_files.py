@@ -251,6 +251,21 @@ def test_damaged_files(tmp_path: Path) -> None:
         assemble(folder, "bert")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"do_lower_case": None},
+        {"tokenize_chinese_chars": "yes"},
+        {"extra_special_tokens": 3, "strip_accents": "no"},
+    ],
+    ids=str,
+)
+def test_values_of_another_kind_are_damage(tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = write(tmp_path, "word_piece", "Bert", settings)
+    with pytest.raises(ModelCorrupt):
+        assemble(folder, "bert").open(folder / "tokenizer.json")
+
+
 def test_a_folder_saved_by_transformers_differs_in_nothing(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
