@@ -81,8 +81,8 @@ def escapes_notice(there: BindingRecord) -> str | None:
     found = ", ".join(name for name in (r"\n", r"\t", "\\\\") if name in text)
     command = _command(there, {"text": typed(meant(text))})
     return (
-        f"its text has {found} letter for letter, as it was typed: a backslash, and no line end or "
-        f"tab. Vectors are made of it as before; to change that: {command}"
+        f"its text has {found} letter for letter, not as a line end, a tab or a single backslash, "
+        f"and its vectors are made of that. If it isn't meant so, change it with: {command}"
     )
 
 

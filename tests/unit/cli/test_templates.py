@@ -104,6 +104,16 @@ def test_an_older_binding_keeps_its_text_and_says_so(
     assert "letter for letter" not in run(*ADD, TYPED)[2]
 
 
+def test_a_backslash_that_is_meant_is_not_called_an_old_one(
+    run: Run, database: Path, tiny: Service
+) -> None:
+    assert run(*ADD, r"C:\\new\\{title}")[0] == 0
+    assert embedded(run) == r"C:\new\Cats"
+    code, _, noted = run("bind", "status", "pages", *AT)
+    assert (code, "If it isn't meant so, change it" in noted) == (0, True)
+    assert "as it was typed" not in noted and "as before" not in noted
+
+
 def test_another_text_is_still_another(run: Run, old: BindingSpec) -> None:
     code, _, noted = run(*ADD, r"{title}\t{body}")
     assert (code, "another definition" in noted) == (2, True)
