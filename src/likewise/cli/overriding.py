@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from likewise.base.errors import SettingsError
+from likewise.base.escapes import plain
 from likewise.cli import settings
 from likewise.models.overrides import SIMILARITIES, Overrides, OverrideTable
 from likewise.models.parts import POOLINGS
@@ -47,7 +48,7 @@ def override_options(command: F) -> F:
                 "--prompt-text",
                 multiple=True,
                 metavar="NAME=TEXT",
-                help="A prompt that requests may name, or query or document.",
+                help="A prompt that requests may name, or query or document; \\n is a line end.",
             ),
             _option(
                 "--similarity",
@@ -136,7 +137,7 @@ def _overrides(name: str, written: OverrideSettings) -> Overrides:
     try:
         return Overrides(
             pooling=_modes(written.pooling),
-            prompts=written.prompts,
+            prompts={prompt: plain(text) for prompt, text in written.prompts.items()},
             default_prompt_name=written.default_prompt_name,
             max_length=written.max_length,
             matryoshka="any" if isinstance(matryoshka, str) else matryoshka,
@@ -174,4 +175,4 @@ def _prompt(written: str) -> tuple[str, str]:
     name, equals, text = written.partition("=")
     if not name or not equals:
         raise SettingsError(f"--prompt-text is {written!r}; write NAME=TEXT", param="prompt_text")
-    return name, text
+    return name, plain(text)

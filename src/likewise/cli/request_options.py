@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from likewise.base.escapes import plain
 from likewise.cli.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Requests:
 
         said = self.over(_UNSAID)
         return Defaults(
-            prompt=said.default_prompt,
+            prompt=None if said.default_prompt is None else plain(said.default_prompt),
             prompt_name=said.default_prompt_name,
             truncate=bool(said.auto_truncate),
             token_ids=said.token_ids or _UNSAID.token_ids,
@@ -77,7 +78,8 @@ def request_options(command: F) -> F:
         (
             click.option(
                 "--default-prompt", metavar="TEXT",
-                help="Put TEXT before each text of a request that names no prompt.",
+                help="Put TEXT, in which \\n is a line end, before each text of a request that names no "
+                "prompt.",
             ),
             click.option(
                 "--default-prompt-name", metavar="NAME",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from likewise.base.errors import InputError
+from likewise.base.escapes import plain
 from likewise.cli import output, resolve
 from likewise.cli.options import json_option, model_options
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("query")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
-@click.option("--prompt", metavar="TEXT", help="Instruction, for models that take one.")
+@click.option(
+    "--prompt", metavar="TEXT", help="Instruction, for models that take one; \\n is a line end."
+)
 @json_option
 @model_options
 def rerank(
@@ -51,7 +54,7 @@ def rerank(
     place = resolve.place(offline=offline, precision=precision, threads=threads, engine=engine)
     with contextlib.closing(loading.Models(place)) as models:
         service = models.get(model)
-        scores = service.score(query, texts, prompt=prompt)
+        scores = service.score(query, texts, prompt=None if prompt is None else plain(prompt))
     order = sorted(range(len(texts)), key=lambda index: (-scores[index], index))
     found = [{"index": at, "score": float(scores[at]), "text": texts[at]} for at in order]
     if as_json:

@@ -315,6 +315,12 @@ def test_flags_about_requests(flags: list[str], expected: Requests) -> None:
     assert seen == [expected]
 
 
+@pytest.mark.parametrize("requests", [Requests(r"Find:\n"), Requests()], ids=["flag", "file"])
+def test_a_line_end_may_be_typed_in_the_default_prompt(requests: Requests) -> None:
+    said = requests.over(settings.ServerSettings(default_prompt=r"Find:\n"))
+    assert said.defaults().prompt == "Find:\n"
+
+
 def test_two_default_prompts_are_refused() -> None:
     with pytest.raises(SettingsError, match="give one of them"):
         guard_of(Guarding(requests=Requests("a", "b")), "127.0.0.1")

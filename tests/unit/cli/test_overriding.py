@@ -148,6 +148,17 @@ def test_models_show_says_what_was_overridden(run: Run, tmp_path: Path) -> None:
     assert code == 0 and "override.pooling" in out
 
 
+def test_a_line_end_may_be_typed_in_a_prompt(run: Run, tmp_path: Path) -> None:
+    meant = {"query": "Find {it}\n{q}:\t\\ \\d"}
+    assert shown(run, "--prompt-text", r"query=Find {it}\n{q}:\t\\ \d")["prompts"] == meant
+    for line in (
+        r"prompts = { query = 'Find {it}\n{q}:\t\\ \d' }",
+        r'prompts = { query = "Find {it}\n{q}:\t\\\\ \\d" }',
+    ):
+        (tmp_path / "likewise.toml").write_text(f'[models."./tiny"]\n{line}\n')
+        assert shown(run)["prompts"] == meant
+
+
 def test_embed_follows_both(run: Run, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("w1 w2 w3\n")
 
