@@ -78,8 +78,8 @@ def request_options(command: F) -> F:
         (
             click.option(
                 "--default-prompt", metavar="TEXT",
-                help="Put TEXT, in which \\n is a line end, before each text of a request that names no "
-                "prompt.",
+                help="Put TEXT, in which \\n is a line end, before each text of a request that "
+                "names no prompt.",
             ),
             click.option(
                 "--default-prompt-name", metavar="NAME",
