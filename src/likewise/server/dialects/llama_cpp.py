@@ -13,7 +13,7 @@ from likewise.server import body, encode, lenient
 from likewise.server.choosing import VECTORS
 from likewise.server.defaults import overflow, unnamed_prompt
 from likewise.server.dialects.openai_inputs import inputs_of
-from likewise.server.dialects.openai_request import EmbeddingsRequest
+from likewise.server.dialects.openai_request import EmbeddingsRequest, of_length_one
 from likewise.server.dialects.texts import model_named
 from likewise.server.routing import Spoken
 from likewise.server.serving import computed, noted, using
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from starlette.routing import Route
 
 Content = str | list[str | int | list[int]]
-
-_LENGTH_ONE = 2
-_AS_IT_IS = -1
 
 
 class EmbeddingRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -104,12 +101,5 @@ def _normalised(asked: EmbeddingRequest) -> dict[str, Any]:
     Raises:
         InputError: it asks for another norm than that of length 1.
     """
-    norm = _LENGTH_ONE if asked.embd_normalize is None else asked.embd_normalize
-    if norm not in (_LENGTH_ONE, _AS_IT_IS):
-        raise InputError(
-            f"embd_normalize is {norm}; known: {_LENGTH_ONE} for vectors of length 1, "
-            f"{_AS_IT_IS} for vectors as the model gives them",
-            param="embd_normalize",
-        )
-    is_raw = norm == _AS_IT_IS
+    is_raw = of_length_one(asked.embd_normalize) is False
     return {"unit": not is_raw, "raw": is_raw}

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from likewise.base.errors import InputError
 from likewise.server import encode
-from likewise.server.dialects.openai_request import agreed
+from likewise.server.dialects.openai_request import agreed, wants_raw
 from likewise.vectors.quantize import QUANTISERS, as_bytes
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def form_of(asked: EmbeddingsRequest, count: int, *, by_sdk: bool) -> Form:
             'encoding_format: "float" for lists of integers',
             param="encoding_format",
         )
-    unit = agreed(asked, "normalize", "normalized", "use_activation") is not False
+    unit = not wants_raw(asked)
     if not unit and (scaled := [one for one in integers if one in ("int8", "uint8")]):
         raise InputError(
             f"{scaled[0]!r} is made of vectors of length 1; leave out `normalize: false`",

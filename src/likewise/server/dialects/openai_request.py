@@ -59,6 +59,7 @@ class EmbeddingsRequest(msgspec.Struct, forbid_unknown_fields=True):
     normalize: bool | None = None
     normalized: bool | None = None
     use_activation: bool | None = None
+    embd_normalize: int | None = None
     input_type: str | None = None
     task: str | None = None
     prompt_name: str | None = None
@@ -92,11 +93,12 @@ _KINDS: Mapping[str, Literal["document", "query"]] = {
 """What clients call the two kinds of text; a prompt of the same name in the model goes before."""
 
 
+_LENGTH_ONE, _AS_IT_IS = 2, -1
 _TASKS = ("text-matching", "classification", "separation")
 """Jina's tasks that are neither of the two; where a model has no prompts there is none for them."""
 
 
-def agreed(asked: EmbeddingsRequest, *names: str) -> Any:
+def agreed(asked: msgspec.Struct, *names: str) -> Any:
     """The value of whichever of the fields `names` was sent; None when none was.
 
     Raises:
@@ -112,6 +114,37 @@ def agreed(asked: EmbeddingsRequest, *names: str) -> Any:
     return values[0] if values else None
 
 
+def wants_raw(asked: EmbeddingsRequest) -> bool:
+    """Whether vectors are asked for as they are before they are scaled to length 1.
+
+    Raises:
+        InputError: two fields contradict each other, or one asks for another norm.
+    """
+    unit = agreed(asked, "normalize", "normalized", "use_activation")
+    norm = of_length_one(asked.embd_normalize)
+    if None not in (unit, norm) and unit != norm:
+        raise InputError(
+            "embd_normalize and normalize say different things; send one of them",
+            param="embd_normalize",
+        )
+    return (norm if unit is None else unit) is False
+
+
+def of_length_one(norm: int | None) -> bool | None:
+    """What llama.cpp's `embd_normalize` asks for; None: nothing.
+
+    Raises:
+        InputError: it asks for another norm than that of length 1.
+    """
+    if norm not in (None, _LENGTH_ONE, _AS_IT_IS):
+        raise InputError(
+            f"embd_normalize is {norm}; known: {_LENGTH_ONE} for vectors of length 1, "
+            f"{_AS_IT_IS} for vectors as the model gives them",
+            param="embd_normalize",
+        )
+    return None if norm is None else norm == _LENGTH_ONE
+
+
 def options(request: Request, asked: EmbeddingsRequest, model: Model) -> dict[str, Any]:
     """What `submit` of `model` is told.
 
@@ -119,7 +152,7 @@ def options(request: Request, asked: EmbeddingsRequest, model: Model) -> dict[st
         InputError: two fields contradict each other, or one asks for what isn't done here.
     """
     _refuse_what_isnt_followed(asked)
-    is_raw = agreed(asked, "normalize", "normalized", "use_activation") is False
+    is_raw = wants_raw(asked)
     dimensions = agreed(asked, "dimensions", "output_dimension")
     if dimensions == 0:
         # infinity's client sends 0 unless told otherwise, and Ollama takes it: the model's own.

@@ -16,6 +16,7 @@ from likewise.base.errors import InputError, ModelUnsupported
 from likewise.server import body, encode, lenient
 from likewise.server.choosing import SCORES, TOKENS, VECTORS, Need
 from likewise.server.defaults import unnamed_prompt
+from likewise.server.dialects.openai_request import agreed
 from likewise.server.dialects.scoring import (
     BY_HEADER,
     MAX_PAIRS,
@@ -241,7 +242,7 @@ async def _pooled(
     how: How,
 ) -> tuple[Sequence[Vectors] | Vectors, Sequence[int], Sequence[int]]:
     """A row or several for each input, the tokens of each, and which were cut."""
-    is_raw = asked.use_activation is False
+    is_raw = agreed(asked, "normalize", "use_activation") is False
     if task == "embed":
         found = await computed(
             request,

@@ -45,6 +45,7 @@ class PoolingRequest(Options, kw_only=True):
     task: Task | None = None
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
+    normalize: bool | None = None
     use_activation: bool | None = None
 
 

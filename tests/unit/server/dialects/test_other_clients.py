@@ -243,11 +243,22 @@ def test_llama_cpps_own_route_takes_openais_name(client: TestClient) -> None:
     assert row.tolist() == by_hand("a").tolist()
 
 
-def test_llama_cpps_vectors_as_they_are(client: TestClient, model: FakeModel) -> None:
-    gave(client, "/embedding", {"content": "a", "embd_normalize": -1})
+@pytest.mark.parametrize(
+    ("path", "field"), [("/embedding", "content"), ("/v1/embeddings", "input")], ids=str
+)
+def test_llama_cpps_vectors_as_they_are(
+    client: TestClient, model: FakeModel, path: str, field: str
+) -> None:
+    gave(client, path, {field: "a", "embd_normalize": -1})
     assert (model.asked[0]["unit"], model.asked[0]["raw"]) == (False, True)
-    gave(client, "/embedding", {"content": "a", "embd_normalize": 2})
+    gave(client, path, {field: "a", "embd_normalize": 2})
     assert (model.asked[1]["unit"], model.asked[1]["raw"]) == (True, False)
+
+
+@pytest.mark.parametrize("more", [{"embd_normalize": 0}, {"embd_normalize": -1, "normalize": True}])
+def test_other_norms_are_refused(client: TestClient, more: dict[str, Any]) -> None:
+    answer = client.post("/v1/embeddings", json={"input": "a", **more})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "embd_normalize")
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,11 @@ def test_use_activation_where_it_can_be_followed() -> None:
         with application(model) as client:
             body = {"input": "abc", "use_activation": False}
             answered(client, "/pooling", body)
-            assert (model.asked[0]["unit"], model.asked[0]["raw"]) == (False, True)
+            answered(client, "/pooling", {"input": "abc", "normalize": False})
+            for asked in model.asked:
+                assert (asked["unit"], asked["raw"]) == (False, True)
+            both = {**body, "normalize": True}
+            assert refused(client, "/pooling", both)["param"] == "use_activation"
     with application(FakeScorer(outputs=("tokens",))) as client:
         body = {"input": "abc", "use_activation": False, "task": "token_embed"}
         assert refused(client, "/pooling", body)["param"] == "use_activation"
