@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Prompts are few and short; a caller who makes one up for every request shouldn't fill the memory.
 _PROMPTS_REMEMBERED = 1000
 _LONGEST_REMEMBERED = 4096
+_AT_ONCE = 1000
+"""Tokens of one part: few enough that the garbage collector never finds them among what is old."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,21 +303,32 @@ class Tokenizer:
         Raises:
             InputError: it holds a lone surrogate.
         """
+        parts = self.token_parts(text, prompt=prompt, special=special)
+        return list(itertools.chain.from_iterable(parts))
+
+    def token_parts(
+        self, text: str, *, prompt: str = "", special: bool = True
+    ) -> Iterator[list[Token]]:
+        """The same as `tokens`, some at a time.
+
+        Hundreds of thousands of tokens that are held together cost every thread of the process: the
+        garbage collector looks at all of them again and again, for a tenth of a second each time.
+        """
         whole = prompt + text
         # Special tokens are put around the pieces of a long text where that gives the same.
         is_long = len(whole) > PIECE and (not special or self._token_cache.is_of_use)
         try:
-            if is_long:
-                found = [
-                    token for part in self.long_texts.encodings(whole) for token in _tokens(*part)
-                ]
-            else:
-                found = _tokens(encoding(self._inner, whole, special=special))
+            if not is_long:
+                yield from _tokens(encoding(self._inner, whole, special=special))
+                return
+            if special:
+                yield self._special(self._head)
+            for part in self.long_texts.encodings(whole):
+                yield from _tokens(*part)
+            if special:
+                yield self._special(self._tail)
         except (TypeError, UnicodeEncodeError) as broken:
             raise unreadable([whole], 0, broken) from broken
-        if is_long and special:
-            return [*self._special(self._head), *found, *self._special(self._tail)]
-        return found
 
     def _special(self, ids: Ids) -> list[Token]:
         return [
@@ -425,13 +438,15 @@ class Tokenizer:
         return is_long and np.array_equal(head, self._head) and np.array_equal(tail, self._tail)
 
 
-def _tokens(found: tokenizers.Encoding, first: int = 0, start: int = 0) -> list[Token]:
+def _tokens(found: tokenizers.Encoding, first: int = 0, start: int = 0) -> Iterator[list[Token]]:
     """Tokens `first` and following of what was read from character `start` of a text on."""
     parts = zip(found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True)
-    return [
+    wanted = itertools.islice(parts, first, None)
+    while some := [
         Token(index, token, bool(is_special), None if is_special else (start + begin, start + end))
-        for index, token, is_special, (begin, end) in itertools.islice(parts, first, None)
-    ]
+        for index, token, is_special, (begin, end) in itertools.islice(wanted, _AT_ONCE)
+    ]:
+        yield some
 
 
 def _around(inner: tokenizers.Tokenizer) -> tuple[Ids, Ids]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -288,6 +288,17 @@ class Calls:
         """
         prompt = "" if prompt_name is None else self.card.prompt(prompt_name)
         return self._tokenizer.tokens(text, prompt=prompt, special=special)
+
+    def token_parts(
+        self, text: str, *, prompt_name: str | None = None, special: bool = True
+    ) -> Iterator[list[Token]]:
+        """The same as `tokens`, some at a time: of a long text they take much memory.
+
+        Raises:
+            InputError: as `tokens`.
+        """
+        prompt = "" if prompt_name is None else self.card.prompt(prompt_name)
+        return self._tokenizer.token_parts(text, prompt=prompt, special=special)
 
     def text(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """The text that token ids stand for.

@@ -327,7 +327,10 @@ def test_all_tokens_of_a_long_text_have_their_places(
     with monkeypatch.context() as patch:
         patch.setattr(tokenize, "PIECE", 30)
         made_small(patch)
+        patch.setattr(tokenize, "_AT_ONCE", 4)
         assert tokenizer.tokens(text, special=special) == expected
+        parts = list(tokenizer.token_parts(text, special=special))
+        assert all(0 < len(part) <= 4 for part in parts if not part[0].is_special)
         assert tokenizer.spans([text])[0].tolist() == spans.tolist()
         if bare:
             assert tokenizer.bare([text])[0].tolist() == bare[0].tolist()
@@ -404,3 +407,14 @@ def test_pieces_of_megabytes_have_the_tokens_of_the_whole() -> None:
     for kind in ("bert", "byte-level", "unigram", "sentencepiece bpe"):
         inner = made(kind)
         assert np.array_equal(LongTexts(inner).all(text), whole(inner, text))
+
+
+def test_few_tokens_of_a_long_text_are_held_at_a_time(tmp_path: Path) -> None:
+    folder = write_cross_encoder(tmp_path / "m")
+    tokenizer = ModelTokenizer(read_card(folder))
+    text = "w1 w2 w3 " * 30_000
+    largest = count = 0
+    for part in tokenizer.token_parts(text):
+        largest, count = max(largest, len(part)), count + len(part)
+    assert count == 90_002
+    assert largest <= 1000

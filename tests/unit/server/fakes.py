@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,6 +180,12 @@ class FakeModel(Base):
             start += len(word)
         ends = [Token(0, mark, True, None) for mark in ("<", ">")]
         return [ends[0], *found, ends[1]] if special else found
+
+    def token_parts(
+        self, text: str, *, prompt_name: str | None = None, special: bool = True
+    ) -> Iterator[list[Token]]:
+        found = self.tokens(text, prompt_name=prompt_name, special=special)
+        return (found[at : at + 3] for at in range(0, len(found), 3))
 
     def text(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         if max(ids) > MAX_TOKENS:

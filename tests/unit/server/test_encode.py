@@ -121,3 +121,11 @@ def test_no_call_writes_more_than_some_vectors(monkeypatch: pytest.MonkeyPatch) 
     ):
         assert len(encode.to_json(answer)) > 900 * 768 * 3
     assert max(map(len, largest)) < 100_000
+
+
+@given(groups=st.lists(st.lists(st.integers(0, 9) | st.text(max_size=3), max_size=4), max_size=5))
+def test_a_list_written_in_groups_is_the_whole_list(groups: list[list[Any]]) -> None:
+    whole = [item for group in groups for item in group]
+    written = encode.Written.list_of(iter(groups))
+    answer = encode.to_json({"a": [written, written], "b": written})
+    assert orjson.loads(answer) == {"a": [whole, whole], "b": whole}

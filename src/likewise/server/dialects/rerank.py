@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import Route
 
+    from likewise.models.tokenize import Token
     from likewise.runtime.sinks import Scored
     from likewise.server.serving import Model
 
@@ -247,8 +248,12 @@ async def _shortened(
 
 
 def _first_tokens(model: Model, text: str, most: int) -> str:
-    tokens = model.tokens(text, special=False)
-    if len(tokens) <= most:
+    tokens: list[Token] = []
+    for part in model.token_parts(text, special=False):
+        tokens += part
+        if len(tokens) > most:
+            break
+    else:
         return text
     # A special token that is written out in the text has no span of its own.
     return text[: max((token.span[1] for token in tokens[:most] if token.span), default=0)]

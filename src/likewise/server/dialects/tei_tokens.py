@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
+import numpy as np
 
 from likewise.base.errors import InputEmpty, InputError
 from likewise.server.dialects.tei_asking import (
@@ -18,6 +18,7 @@ from likewise.server.dialects.tei_asking import (
     prompt_of,
     require_count,
 )
+from likewise.server.encode import Written
 from likewise.server.notices import warn
 
 if TYPE_CHECKING:
@@ -67,25 +68,30 @@ async def tokens(ask: Ask) -> Done:
     async with opened(ask, asked.model) as model:
         prompt = prompt_of(ask, model, asked.prompt_name)
 
-        def found() -> list[list[SimpleToken]]:
-            return [
-                [
-                    _shown(token, prompt + text, bytes_at)
-                    for bytes_at in (_bytes_at(prompt + text),)
-                    for token in model.tokens(prompt + text, special=asked.add_special_tokens)
-                ]
-                for text in texts
-            ]
+        def found() -> list[Written]:
+            return [_written(model, prompt, text, asked.add_special_tokens) for text in texts]
 
         return Done(await asyncio.to_thread(found))
+
+
+def _written(model: Model, prompt: str, text: str, special: bool) -> Written:
+    """The JSON of the tokens of one text, a list of `SimpleToken`."""
+    whole = prompt + text
+    bytes_at = _bytes_at(whole)
+    return Written.list_of(
+        [_shown(token, whole, bytes_at) for token in tokens]
+        for tokens in model.token_parts(whole, special=special)
+    )
 
 
 def _bytes_at(text: str) -> Callable[[int], int]:
     """Where the byte of a character stands in UTF-8, by the character's place."""
     if text.isascii():
         return lambda at: at
-    places = list(itertools.accumulate((len(each.encode()) for each in text), initial=0))
-    return places.__getitem__
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    widths = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)
+    places = np.concatenate([[0], np.cumsum(widths)])
+    return lambda at: int(places[at])
 
 
 def _shown(token: Token, whole: str, bytes_at: Callable[[int], int]) -> SimpleToken:

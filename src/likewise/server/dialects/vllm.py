@@ -315,17 +315,24 @@ async def tokenize(request: Request, raw: bytes) -> Response:
     if asked.prompt is None:
         raise InputError("the field 'prompt' is missing", param="prompt")
     async with using(request, asked.model) as (_, model):
-        found = await asyncio.to_thread(
-            model.tokens, asked.prompt, special=asked.add_special_tokens
-        )
+        prompt, special = asked.prompt, asked.add_special_tokens
+
+        def found() -> tuple[list[int], list[str]]:
+            ids, words = [], []
+            for tokens in model.token_parts(prompt, special=special):
+                ids += [token.id for token in tokens]
+                words += [token.text for token in tokens]
+            return ids, words
+
+        ids, words = await asyncio.to_thread(found)
         longest = model.card.max_tokens
     answer: Tokens = {
-        "count": len(found),
+        "count": len(ids),
         "max_model_len": longest,
-        "tokens": [token.id for token in found],
-        "token_strs": [token.text for token in found] if asked.return_token_strs else None,
+        "tokens": ids,
+        "token_strs": words if asked.return_token_strs else None,
     }
-    return json_response(answer)
+    return Response(encode.to_json(answer), 200, None, "application/json")
 
 
 async def detokenize(request: Request) -> Response:

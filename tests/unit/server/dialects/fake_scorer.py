@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,6 +153,13 @@ class FakeScorer(FakeModel):
         if not special:
             return found
         return [Token(101, "[CLS]", True, None), *found, Token(102, "[SEP]", True, None)]
+
+    def token_parts(
+        self, text: str, *, prompt_name: str | None = None, special: bool = True
+    ) -> Iterator[list[Token]]:
+        """Two at a time."""
+        found = self.tokens(text, prompt_name=prompt_name, special=special)
+        return (found[at : at + 2] for at in range(0, len(found), 2))
 
     def text(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         if any(index > 102 for index in ids):
