@@ -100,7 +100,9 @@ def table(
         path = Path(settings.FILE_NAME)
         written = settings.read(path).models if path.is_file() else {}
     by_name = {
-        _name(name, folder or Path()): _overrides(name, each) for name, each in written.items()
+        spelt: _overrides(name, each)
+        for name, each in written.items()
+        for spelt in _names(name, folder or Path())
     }
     return OverrideTable(by_name, given() if flags is None else flags)
 
@@ -148,11 +150,12 @@ def _overrides(name: str, written: OverrideSettings) -> Overrides:
         raise SettingsError(f'models."{name}": {wrong}', param=wrong.param) from wrong
 
 
-def _name(name: str, folder: Path) -> str:
-    """A path doesn't depend on where commands run."""
-    if not name.startswith((".", "/", "~")):
-        return name
-    return str((folder / Path(name).expanduser()).resolve())
+def _names(name: str, folder: Path) -> tuple[str, ...]:
+    """A path doesn't depend on where commands run; a name may be one as well."""
+    path = folder / Path(name).expanduser()
+    if name.startswith((".", "/", "~")):
+        return (str(path.resolve()),)
+    return (name, str(path.resolve())) if path.is_dir() else (name,)
 
 
 def _modes(written: str | None) -> tuple[str, ...] | None:

@@ -100,7 +100,7 @@ class OverrideTable:
         """Those of the model called `name`, which was asked for as `source`, a name or a path."""
         source = split_name(source)[1]
         wanted = {name, source, full_name(name), full_name(source) if source else name}
-        if source.startswith((".", "/", "~")):
+        if source.startswith((".", "/", "~")) or (source and Path(source).is_dir()):
             wanted.add(str(Path(source).expanduser().resolve()))
         found = self.everywhere
         for each, overrides in self.by_name.items():

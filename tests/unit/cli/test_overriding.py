@@ -159,6 +159,18 @@ def test_a_line_end_may_be_typed_in_a_prompt(run: Run, tmp_path: Path) -> None:
         assert shown(run)["prompts"] == meant
 
 
+@pytest.mark.parametrize("spelt", ["./models/tiny", "models/tiny", "tiny"])
+def test_a_folder_may_be_spelt_in_several_ways(run: Run, tmp_path: Path, spelt: str) -> None:
+    write_bert(tmp_path / "models" / "tiny")
+    (tmp_path / "likewise.toml").write_text(f'[models."{spelt}"]\npooling = "cls"\n')
+    for asked in ("./models/tiny", "models/tiny", tmp_path / "models" / "tiny"):
+        code, out, err = run("models", "show", asked, "--json", "--no-load")
+        assert code == 0, err
+        assert json.loads(out)["override"] == {"pooling": ["cls"]}, asked
+    other = json.loads(run("models", "show", "tiny", "--json", "--no-load")[1])
+    assert ("override" in other) == (spelt == "tiny"), "another folder of that last name"
+
+
 def test_embed_follows_both(run: Run, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("w1 w2 w3\n")
 
