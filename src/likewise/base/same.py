@@ -37,7 +37,7 @@ def require_same(there: BindingRecord, spec: BindingSpec, space: Space) -> None:
         return
     what = "; ".join(f"{name}: {old!r} there, {new!r} here" for name, old, new in differing)
     if {name for name, _, _ in differing} <= set(_SWAPPABLE):
-        advice = f"Change it without a pause with '{swap_command(there, spec, space)}'."
+        advice = f"Change it without a pause with: {swap_command(there, spec, space)}"
     else:
         advice = f"Choose another name, or drop it first with 'likewise bind drop {spec.name}'."
     raise BindingExists(

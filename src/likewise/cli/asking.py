@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import urllib.error
 import urllib.request
 from typing import Any
@@ -60,16 +61,28 @@ def ask(
         with refused:
             raise Refused(_words(refused.read(), refused.code)) from refused
     except OSError as failed:
-        raise SettingsError(
-            f"nothing answers at {url} ({getattr(failed, 'reason', failed)}); is 'likewise up', "
-            f"'likewise serve' or 'likewise demo' running?",
-            param="url",
-        ) from failed
+        raise _unreached(url, failed) from failed
     except (ValueError, http.client.HTTPException) as wrong:
         raise SettingsError(f"{url} isn't a likewise server: {wrong}", param="url") from wrong
     if not isinstance(answer, dict) or has not in answer:
         raise SettingsError(f"{url} isn't a likewise server", param="url")
     return answer
+
+
+def _unreached(url: str, failed: OSError) -> SettingsError:
+    """Why nobody was asked: nobody is there, or nobody says for certain who it is."""
+    reason = getattr(failed, "reason", failed)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return SettingsError(
+            f"the certificate of {url} isn't accepted: {reason.verify_message}. Where it is one of "
+            "your own, name its file in the variable SSL_CERT_FILE",
+            param="url",
+        )
+    return SettingsError(
+        f"nothing answers at {url} ({reason}); is 'likewise up', 'likewise serve' or "
+        "'likewise demo' running?",
+        param="url",
+    )
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -91,8 +91,9 @@ def serve(
             # sqlite-vec imports a part of numpy without numpy: not while another thread is at it.
             import numpy  # noqa: F401 - see above
         server.start()
-        tracer = _tracer(launch.otlp_endpoint, cleanup)
+        # However this ends: a thread that imports while the interpreter ends shows a traceback.
         cleanup.callback(server.join)
+        tracer = _tracer(launch.otlp_endpoint, cleanup)
         models = cleanup.enter_context(catalogue.opened(launch.place, launch.keeping))
         models.expect([*launch.models, *(spec.model for spec in launch.specs)])
         bindings = tuple(_live(launch, models, cleanup))
@@ -247,7 +248,7 @@ def announce(running: Running) -> None:
         how = f"{facts['engine']}, {facts['precision']}" if "engine" in facts else model.state
         output.note(f"serving {model.name} ({how})")
     for binding in running.bindings:
-        output.note(f"serving binding {binding.name} of table {binding.table_name}")
+        output.note(f"serving binding {binding.name} of {binding.bound_to}")
     if running.grpc_address is not None:
         output.note(f"listening for gRPC on {running.grpc_address}")
     output.note(f"listening on {running.url} (Ctrl-C stops)")

@@ -133,8 +133,8 @@ def run(argv: list[str] | None = None) -> int:
     """Run the command line and give its exit code, one of those above."""
     try:
         code: Any = cli.main(argv, prog_name="likewise", standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        output.warn("interrupted")
+    except (click.exceptions.Abort, KeyboardInterrupt) as ended:
+        output.warn(_ended_by(ended))
         return EXIT_INTERRUPTED
     except click.ClickException as wrong:
         output.usage(wrong)
@@ -153,3 +153,12 @@ def run(argv: list[str] | None = None) -> int:
         output.bug(bug)
         return EXIT_BUG
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _ended_by(ended: BaseException) -> str:
+    """Ctrl-C, or the answer to a question that a command asks before it deletes something."""
+    if isinstance(ended, KeyboardInterrupt) or isinstance(ended.__context__, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(ended.__context__, EOFError):
+        return "nothing was changed: there is nobody to ask; --yes doesn't ask"
+    return "nothing was changed"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from likewise.base.errors import SettingsError
+from likewise.cli import output
 
 if TYPE_CHECKING:
     from likewise.cli.settings import ServerSettings
@@ -71,6 +72,13 @@ def of_file(server: ServerSettings, folder: Path, flags: Reaching) -> Reaching:
     return replace(written, **given)
 
 
+def _given(*names: str) -> list[str]:
+    """Which of these options stand on the command line."""
+    context = click.get_current_context()
+    typed = click.core.ParameterSource.COMMANDLINE
+    return [f"--{name}" for name in names if context.get_parameter_source(name) is typed]
+
+
 def reach_options(command: F) -> F:
     """Options that say how the server is reached; the command gets what they say as `reach`."""
 
@@ -84,6 +92,8 @@ def reach_options(command: F) -> F:
         **options: Any,
     ) -> Any:
         reach = Reaching(uds, uds_mode, root_path, trusted_proxies)
+        if uds is not None and (unused := _given("host", "port")):
+            output.warn(f"{' and '.join(unused)} isn't used: --uds listens on a Unix socket alone")
         return command(*args, reach=reach, **options)
 
     wrapped: Any = reached

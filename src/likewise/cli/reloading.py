@@ -66,8 +66,11 @@ class Reload:
         """Read keys and settings again; what is wrong is said, and leaves all as it was."""
         with self._lock:
             if self._app.state.keys is not None:
-                self._app.state.keys.read_again()
-                output.note("SIGHUP: keys are read again")
+                try:
+                    self._app.state.keys.read_again()
+                    output.note("SIGHUP: keys are read again")
+                except LikewiseError as wrong:
+                    output.warn(f"SIGHUP: keys stay as they were: {wrong}")
             if self._launch.again is None:
                 output.note("SIGHUP: there is no likewise.toml to read again; flags stay")
                 return
@@ -75,7 +78,7 @@ class Reload:
                 new = self._launch.again()
                 self._require(new)
             except LikewiseError as wrong:
-                output.warn(f"SIGHUP: everything stays as it was: {wrong}")
+                output.warn(f"SIGHUP: settings stay as they were: {wrong}")
                 return
             self._apply(new)
 

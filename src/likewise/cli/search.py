@@ -147,9 +147,10 @@ def _show(results: list[dict[str, Any]]) -> None:
     if not results:
         output.say("nothing found")
     for at, result in enumerate(results, 1):
-        key = ", ".join(map(str, result["key"]))
+        # A document's key is its path and nothing: only rows of a file have a second part.
+        key = ", ".join(str(part) for part in result["key"] if part != "")
         stale = "" if result["fresh"] else "  (changed since it was embedded)"
-        place = output.faint(f"{result['table']} {key}{stale}")
+        place = output.faint(f"{result['table']} {key}{stale}".lstrip())
         output.say(f"{at}. {result['score']:.3f}  {place}")
         start, end = result["passage"]["start"], result["passage"]["end"]
         passage = " ".join(result["text"][start:end].split())

@@ -107,7 +107,12 @@ def reload(model: str, as_json: bool, **server: Any) -> None:
 @click.argument("model", required=False)
 @server_options
 def alias(name: str, model: str | None, **server: Any) -> None:
-    """Let NAME stand for MODEL in a running server; without MODEL, for nothing any more."""
+    """Let NAME stand for MODEL in a running server; without MODEL, for nothing any more.
+
+    NAME=MODEL may be written too, as in `likewise serve --alias`.
+    """
+    if model is None and "=" in name:
+        name, _, model = name.partition("=")
     told = _ask("/alias", {"alias": name, "model": model and _sent(model)}, server, has="alias")
     full = told["model"]
     output.say(f"{name} stands for {full}" if full else f"{name} is no alias any more")

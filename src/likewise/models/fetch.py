@@ -351,7 +351,9 @@ def _finish(
     while causes[-1].__cause__ is not None and len(causes) < _DEEPEST:
         causes.append(causes[-1].__cause__)
     kinds = [base.__name__ for cause in causes for base in type(cause).__mro__]
-    said = " ".join(" ".join(str(cause).split()) for cause in reversed(causes))
+    # What wraps a cause often has its words and no more.
+    words = dict.fromkeys(" ".join(str(cause).split()) for cause in reversed(causes))
+    said = " ".join(word for word in words if word)
     reason = f"{type(failure).__name__}: {said[:_LONGEST_REASON]}"
     reason += _advice(kinds, causes, name, endpoint)
     timed_out = any("Timeout" in kind for kind in kinds)

@@ -29,7 +29,11 @@ def resolved(
     if full is None:
         # A path on this machine is nobody's business who doesn't know it.
         shown = [known for known in by_name if not known.startswith(("/", ".", "~"))]
-        advice = advice_or_nearest(name, shown, "load")
+        several = [known for known in full_names if known.rpartition("/")[2] == name]
+        if len(several) > 1:
+            advice = f" (several end so: {', '.join(several)})"
+        else:
+            advice = advice_or_nearest(name, shown, "load")
         raise ModelNotFound(
             f"the model {name!r} isn't served here{advice}; served: {served}",
             param="model",

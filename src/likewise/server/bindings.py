@@ -15,6 +15,7 @@ from likewise.base.errors import (
 )
 from likewise.base.locks import briefly
 from likewise.base.log import fields, logger
+from likewise.base.spec import without_password
 from likewise.server.databases import clean_up
 from likewise.server.generations import (
     FOLLOW_EVERY_S,
@@ -112,6 +113,15 @@ class LiveBinding:
     def table_name(self) -> str:
         """What is bound, as the source spells it."""
         return self.record.spec.table
+
+    @property
+    def bound_to(self) -> str:
+        """The same for people: `table notes`, or the address of what has no tables."""
+        spec = self.record.spec
+        if spec.table:
+            return f"table {spec.table}"
+        shown = without_password(spec.source)
+        return f"a query of {shown}" if spec.query else shown
 
     @property
     def source(self) -> BoundSource:

@@ -102,8 +102,8 @@ def _unnamed(catalogue: Catalogue, needs: Sequence[Need], *, takes_first: bool) 
     if not served:
         return catalogue.resolve(None)
     raise InputError(
-        f"'model' is missing; served: {', '.join(one.name for one in served)}; can do this: "
-        f"{', '.join(fitting)}. Name one, or start the server with --default-model",
+        f"'model' is missing, and several models can do this: {', '.join(fitting)}. Name one, or "
+        "start the server with --default-model",
         param="model",
     )
 

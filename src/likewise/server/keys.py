@@ -291,9 +291,14 @@ class KeyRing:
         return found
 
     def read_again(self) -> None:
-        """Read the file again, changed or not; a damaged one changes nothing, as the log says."""
-        self._seen = None
-        self._follow()
+        """Read the file again, changed or not.
+
+        Raises:
+            SettingsError: it can't be used; the keys stay what they were.
+        """
+        if self._path is not None:
+            self._seen = _signature(self._path)
+            self._take(self._path)
 
     def _follow(self) -> None:
         """Read the file again if it is another one than before; a damaged one changes nothing."""
@@ -301,12 +306,14 @@ class KeyRing:
             return
         self._seen = now
         try:
-            content = read(self._path)
+            self._take(self._path)
         except SettingsError as wrong:
             _log.error(fields("keys kept as they were", why=wrong))
-        else:
-            self._read = _hashed(content.salt, content.keys)
-            _log.info(fields("keys read", count=len(content.keys)))
+
+    def _take(self, path: Path) -> None:
+        content = read(path)
+        self._read = _hashed(content.salt, content.keys)
+        _log.info(fields("keys read", count=len(content.keys)))
 
 
 @dataclass(frozen=True, slots=True)

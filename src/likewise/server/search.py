@@ -110,12 +110,16 @@ def find(live: Sequence[LiveBinding], name: str | None) -> LiveBinding:
     for binding in live:
         if name == binding.name or (name is None and len(live) == 1):
             return binding
-    shown = ", ".join(names) or "none"
+    shown = ", ".join(names)
     if name is None and live:
         raise InputError(f"'binding' is missing; there are: {shown}", param="binding")
-    hint = nearest(name, names) if name else ""
-    called = f" {name!r}" if name else ""
-    raise BindingNotFound(f"no binding{called} here{hint}; there are: {shown}", param="binding")
+    if not live:
+        raise BindingNotFound(
+            "this server has no bindings; name their database with 'likewise serve --db'",
+            param="binding",
+        )
+    hint = nearest(str(name), names)
+    raise BindingNotFound(f"no binding {name!r} here{hint}; there are: {shown}", param="binding")
 
 
 async def search(request: Request) -> Response:

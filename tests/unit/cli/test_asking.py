@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from likewise.base.errors import SettingsError
 from likewise.cli import asking
 from likewise.cli.asking import Refused
+from tests.unit.cli.test_guarding import make_certificate
 
 KEY = "a-key-that-nobody-else-may-see"
 PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
@@ -119,3 +122,15 @@ def test_nothing_is_followed_elsewhere_with_the_key(server: Server) -> None:
         with pytest.raises(Refused, match="307"):
             asking.ask(f"http://{server.at}", "/admin/models", has="models", key=KEY)
         assert elsewhere.seen == []
+
+
+def test_a_certificate_that_isnt_known_is_no_missing_server(tmp_path: Path) -> None:
+    cert, key = make_certificate(tmp_path)
+    with running() as server:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(cert, key)
+        plain = server.http.socket
+        server.http.socket = context.wrap_socket(plain, server_side=True)
+        plain.close()
+        with pytest.raises(SettingsError, match="isn't accepted: self-signed.*SSL_CERT_FILE"):
+            asking.ask(f"https://{server.at}", "/admin/models", has="models")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -163,6 +164,15 @@ def test_a_binding_from_add_to_drop(run: Run, database: Path) -> None:
     assert code == 0
     code, said, _ = run("bind", "status", "--db", "app.db")
     assert (code, said) == (0, "no binding yet; make one with: likewise bind add --help\n")
+
+
+def test_a_documents_place_is_its_path(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "handbook").mkdir()
+    (tmp_path / "handbook" / "bread.md").write_text("Bread rises overnight.")
+    source = ("--source", "files:handbook", "--store", "sqlite:v.db", "--text", "{text}")
+    assert run("bind", "add", "book", *source)[0] == 0
+    first = run("search", "book", "bread", "--db", "v.db")[1].splitlines()[0]
+    assert re.fullmatch(r"1\. 0\.\d{3}  bread\.md", first)
 
 
 def test_verify_says_with_its_exit_code(run: Run, database: Path) -> None:

@@ -95,6 +95,8 @@ def test_two_folders_of_one_last_name_are_served_together(tmp_path: Path, two: P
         TestClient(build(models.registry)) as client,
     ):
         assert full_names(models) == ["v1/model", "v2/model"]
+        unclear = client.post("/v1/embeddings", json={"model": "model", "input": "w1"})
+        assert "(several end so: v1/model, v2/model)" in unclear.json()["error"]["message"]
         assert vector(client, "first") == vector(client, "v1/model") == vector(client, one)
         assert vector(client, "second") == vector(client, "v2/model") == vector(client, other)
         assert vector(client, "first") != vector(client, "second")

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from likewise.base.errors import InputError
-from likewise.cli import main, output
+from likewise.cli import launch, main, output
 
 
 @pytest.mark.parametrize("name", main.COMMANDS)
@@ -116,7 +116,7 @@ def test_refusals_are_one_clear_line(
     [
         (InputError("the words"), 2, "error: the words"),
         (KeyboardInterrupt(), 130, "interrupted"),
-        (click.exceptions.Abort(), 130, "interrupted"),
+        (click.exceptions.Abort(), 130, "warning: nothing was changed\n"),
         (ZeroDivisionError("oh"), 1, "ZeroDivisionError: oh\nThis is a bug in likewise"),
     ],
 )
@@ -137,8 +137,40 @@ def test_exit_codes(
     assert ("Traceback" in shown) == (code == 1)
 
 
+@pytest.mark.parametrize(
+    ("ended", "words"), [(EOFError(), "nobody to ask; --yes"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_a_question_that_nobody_answers(
+    ended: BaseException,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def asks(level: str, form: str) -> None:
+        click.confirm("Delete?", abort=True, err=True)
+
+    def read(prompt: str = "") -> str:
+        raise ended
+
+    monkeypatch.setattr(output, "log_to_stderr", asks)
+    monkeypatch.setattr(click.termui, "visible_prompt_func", read)
+    assert main.run(["models", "list"]) == main.EXIT_INTERRUPTED
+    assert words in capsys.readouterr().err
+
+
 def test_output_survives_text_that_the_terminal_cant_show(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output.say("a\ud800b")
     assert capsys.readouterr().out == "a?b\n"
+
+
+@pytest.mark.parametrize("option", [("--port", "80"), ("--host", "0.0.0.0")])
+def test_a_port_beside_a_socket_is_said_to_be_unused(
+    option: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "serve", lambda asked: None)
+    assert main.run(["serve", "--uds", "api.sock", *option]) == 0
+    assert f"warning: {option[0]} isn't used" in capsys.readouterr().err
+    assert main.run(["serve", "--uds", "api.sock"]) == 0
+    assert "isn't used" not in capsys.readouterr().err

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import tomllib
 from contextlib import closing
 from importlib.metadata import requires
@@ -21,6 +22,7 @@ from likewise.base import extras
 from likewise.base.errors import MissingExtra
 from likewise.base.space import Space
 from likewise.base.spec import BindingSpec
+from likewise.cli import launch, main
 from likewise.runtime import service
 from likewise.server import databases
 from tests.conformance.tiny import write_bert, write_cross_encoder, write_json
@@ -189,3 +191,25 @@ def test_where_there_is_no_pip_another_command_is_named(monkeypatch: pytest.Monk
     monkeypatch.setattr(extras, "is_installed", lambda package: False)
     command = "uv pip install --python '/a folder/bin/python' 'likewise[otel]'"
     assert extras.install("likewise[otel]") == command
+
+
+def test_a_start_that_fails_ends_what_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A thread that still imports while the interpreter ends shows a traceback."""
+    ended: list[str] = []
+    join = threading.Thread.join
+
+    def noted(thread: threading.Thread, timeout: float | None = None) -> None:
+        join(thread, timeout)
+        ended.append(thread.name)
+
+    def absent(endpoint: str | None, cleanup: object) -> None:
+        raise MissingExtra("opentelemetry isn't installed")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threading.Thread, "join", noted)
+    monkeypatch.setattr(launch, "_tracer", absent)
+    assert main.run(["serve", "--port", "0"]) == main.EXIT_REFUSED
+    assert "opentelemetry" in capfd.readouterr().err
+    assert "import-server" in ended

@@ -191,7 +191,7 @@ def test_a_search_asks_the_server_and_settings_are_read_again(
         with pytest.raises(OSError, match="HTTP Error 4"):
             server.ask("/v1/embeddings", body)
     config.write_text("[server]\nport = 'no\n")
-    hang_up("everything stays as it was: likewise.toml: ")
+    hang_up("settings stay as they were: likewise.toml: ")
     assert len(server.ask("/v1/embeddings", {"model": "little", "input": ["a"]})["data"]) == 1
 
     # What a server left that was killed misleads nobody.

@@ -337,7 +337,7 @@ def test_models_come_and_go_while_it_runs(start: Start, tmp_path: Path) -> None:
     assert [each["state"] for each in listed] == ["loaded"] * 3
     assert "is unloaded" in run("models", "unload", "o", *at)
     assert "wasn't loaded" in run("models", "unload", "o", *at)
-    assert "small stands for other" in run("models", "alias", "small", "o", *at)
+    assert "small stands for other" in run("models", "alias", "small=o", *at)
     assert "no alias any more" in run("models", "alias", "small", *at)
     assert "isn't served here" in run("models", "reload", "none", *at, expect=2)
     write_bert(tmp_path / "models" / "late")

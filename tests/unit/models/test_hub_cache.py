@@ -305,6 +305,12 @@ def test_a_refusal_keeps_the_hubs_words_and_says_what_to_do(
         assert said in words
 
 
+def test_a_hub_that_isnt_there_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound) as refused:
+        locate("some/model", cache=tmp_path, endpoint="http://127.0.0.1:9")
+    assert str(refused.value).count("refused") == 1
+
+
 def test_a_copy_in_gguf_names_what_it_was_made_from(tmp_path: Path, hub: Hub) -> None:
     hub.files = {"nomic-embed-text-v1.5.Q8_0.gguf": b"GGUF", "README.md": b""}
     with pytest.raises(Exception, match="is a copy in GGUF"):

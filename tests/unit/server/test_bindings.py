@@ -137,7 +137,7 @@ def test_bad_searches(make: Make, query: str, words: str) -> None:
 def test_without_a_binding_a_search_says_so() -> None:
     answer = client_of().post("/search", json={"q": "a"})
     assert answer.status_code == 404
-    assert "no binding here; there are: none" in answer.json()["error"]["message"]
+    assert "this server has no bindings" in answer.json()["error"]["message"]
 
 
 def test_metrics_have_each_binding(make: Make) -> None:

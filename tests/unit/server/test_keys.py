@@ -240,6 +240,19 @@ def test_a_damaged_new_version_changes_nothing_and_is_said_once(
     assert ring.find(key) is None
 
 
+def test_reading_again_says_what_is_wrong_and_keeps_the_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.jsonl"
+    key = keys.new_key()
+    put(path, ("one", key))
+    ring = KeyRing(path)
+    path.chmod(0o644)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        ring.read_again()
+    assert ring.find(key) is not None
+    path.chmod(0o600)
+    ring.read_again()
+
+
 def test_a_ring_without_keys_isnt_made(tmp_path: Path) -> None:
     path = tmp_path / "keys.jsonl"
     change(path, lambda old: old)
