@@ -49,6 +49,9 @@ SHORT: dict[str, str] = {
 }
 """Commands of `likewise models` that are found without it too, as in Ollama's command line."""
 
+_BEFORE = ("--log-level", "--log-format")
+"""Options of all commands, which stand before the command's name."""
+
 EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_REFUSED = 2
@@ -138,6 +141,8 @@ def run(argv: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except click.ClickException as wrong:
         output.usage(wrong)
+        if isinstance(wrong, click.NoSuchOption) and wrong.option_name in _BEFORE:
+            output.note(f"It stands before the command: likewise {wrong.option_name} ...")
         return EXIT_REFUSED
     except LikewiseError as refused:
         output.fail(refused)

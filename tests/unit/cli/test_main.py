@@ -174,3 +174,13 @@ def test_a_port_beside_a_socket_is_said_to_be_unused(
     assert f"warning: {option[0]} isn't used" in capsys.readouterr().err
     assert main.run(["serve", "--uds", "api.sock"]) == 0
     assert "isn't used" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--log-level", "--log-format"])
+def test_an_option_of_all_commands_after_the_command(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["serve", option, "info"]) == main.EXIT_REFUSED
+    assert f"It stands before the command: likewise {option} ..." in capsys.readouterr().err
+    assert main.run(["serve", "--no-such"]) == main.EXIT_REFUSED
+    assert "before the command" not in capsys.readouterr().err
