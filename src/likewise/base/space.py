@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from likewise.base.errors import SpaceMismatch
@@ -12,6 +13,11 @@ from likewise.base.errors import SpaceMismatch
 CANARY = "The quick brown fox jumps over the lazy dog."
 """A text that every model can embed: who fails on it is broken, and its vector tells models apart.
 Stores keep that vector, so these words never change."""
+
+
+_PROMPTS = {"prompt": "document", "query_prompt": "query"}
+"""What the prompts of a space are called in likewise.toml."""
+_BACK = "\\"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +86,32 @@ class Space:
             for name in mine
             if name != "model" and mine[name] != theirs[name]
         ]
-        told = (
-            ' If it was told otherwise then, say it again: table [models."NAME"] of likewise.toml.'
-            if self.model == other.model
-            else ""
-        )
+        changed = {name for name in mine if name != "model" and mine[name] != theirs[name]}
+        name = where.removeprefix("binding ") if where.startswith("binding ") else "NAME"
+        new = "NEW" if self.model != other.model else "MODEL"
+        remedy = "Use the model it was built with, or change the binding's"
+        if self.model == other.model:
+            remedy = "Its files or settings, or how they are read, have changed. "
+            if changed <= _PROMPTS.keys():
+                remedy += (
+                    f"Keep the vectors by writing into likewise.toml: {self._said(changed)}, or"
+                )
+            else:
+                remedy += (
+                    "If likewise.toml or flags said something of it then, write that into a table "
+                    '[models."NAME"] of likewise.toml; else'
+                )
+            remedy += " embed all rows anew"
         raise SpaceMismatch(
             f"{where} holds vectors of {self.model}; these are of {other.model} and can't be "
-            f"compared with them ({'; '.join(differing)}). Use the model it was built with, or "
-            f"change the binding's with 'likewise bind swap NAME --model NEW'.{told}"
+            f"compared with them ({'; '.join(differing)}). {remedy} with "
+            f"'likewise bind swap {name} --model {new}'."
         )
+
+    def _said(self, names: Iterable[str]) -> str:
+        """The table of likewise.toml by which the model has these prompts."""
+        said = ", ".join(
+            f"{_PROMPTS[name]} = {json.dumps(getattr(self, name).replace(_BACK, _BACK * 2))}"
+            for name in sorted(names)
+        )
+        return f"[models.{json.dumps(self.model)}] prompts = {{ {said} }}"

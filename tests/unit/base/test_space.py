@@ -1,12 +1,14 @@
 """Spaces: what counts as the same, and that nothing foreign is let in."""
 
 import dataclasses
+import tomllib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from likewise.base.errors import SpaceMismatch
+from likewise.base.escapes import plain
 from likewise.base.space import Space
 
 SPACE = Space("some/model", "ab" * 32, "mean", 384, True)
@@ -58,3 +60,16 @@ def test_a_foreign_space_is_refused_with_what_differs() -> None:
     ):
         SPACE.require(foreign, where="demo.db")
     SPACE.require(dataclasses.replace(SPACE, model="renamed"), where="demo.db")
+
+
+def test_another_prompt_may_be_kept_by_what_the_message_says() -> None:
+    there = dataclasses.replace(SPACE, prompt="pass\\age:\n", query_prompt="q")
+    with pytest.raises(SpaceMismatch, match="likewise bind swap docs --model MODEL") as refused:
+        there.require(dataclasses.replace(there, prompt=""), where="binding docs")
+    said = str(refused.value).partition("likewise.toml: ")[2].partition(", or embed")[0]
+    table, _, line = said.partition("] ")
+    (prompts,) = tomllib.loads(f"{table}]\n{line}")["models"]["some/model"].values()
+    assert {name: plain(text) for name, text in prompts.items()} == {"document": there.prompt}
+    with pytest.raises(SpaceMismatch) as other:
+        there.require(dataclasses.replace(there, pooling="cls"), where="binding docs")
+    assert "Keep the vectors" not in str(other.value)
