@@ -265,7 +265,7 @@ def test_a_binding_that_was_made_with_another_prompt_is_refused(tmp_path: Path, 
     with contextlib.closing(after):
         assert (before.space.prompt, after.space.prompt) == (PASSAGE, "")
         assert before.space.weights == after.space.weights, "the prompt alone tells them apart"
-        with pytest.raises(SpaceMismatch, match="prompt: 'w3 w4 ' there, '' here.*bind swap"):
+        with pytest.raises(SpaceMismatch, match="(?s)prompt: 'w3 w4 ' there, '' here.*bind swap"):
             likewise.bind(rows, "docs", text="{body}", chunk="tokens:16/0", model=after)
     # What the operator says of the model keeps it: the same prompt is the same space.
     said = Overrides(prompts={"document": PASSAGE})

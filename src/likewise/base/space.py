@@ -94,7 +94,7 @@ class Space:
             remedy = "Its files or settings, or how they are read, have changed. "
             if changed <= _PROMPTS.keys():
                 remedy += (
-                    f"Keep the vectors by writing into likewise.toml: {self._said(changed)}, or"
+                    f"Keep the vectors by writing into likewise.toml:\n{self._said(changed)}\nOr"
                 )
             else:
                 remedy += (
@@ -109,9 +109,9 @@ class Space:
         )
 
     def _said(self, names: Iterable[str]) -> str:
-        """The table of likewise.toml by which the model has these prompts."""
+        """The two lines of likewise.toml by which the model has these prompts."""
         said = ", ".join(
             f"{_PROMPTS[name]} = {json.dumps(getattr(self, name).replace(_BACK, _BACK * 2))}"
             for name in sorted(names)
         )
-        return f"[models.{json.dumps(self.model)}] prompts = {{ {said} }}"
+        return f"[models.{json.dumps(self.model)}]\nprompts = {{ {said} }}"

@@ -66,9 +66,8 @@ def test_another_prompt_may_be_kept_by_what_the_message_says() -> None:
     there = dataclasses.replace(SPACE, prompt="pass\\age:\n", query_prompt="q")
     with pytest.raises(SpaceMismatch, match="likewise bind swap docs --model MODEL") as refused:
         there.require(dataclasses.replace(there, prompt=""), where="binding docs")
-    said = str(refused.value).partition("likewise.toml: ")[2].partition(", or embed")[0]
-    table, _, line = said.partition("] ")
-    (prompts,) = tomllib.loads(f"{table}]\n{line}")["models"]["some/model"].values()
+    said = str(refused.value).partition("likewise.toml:\n")[2].partition("\nOr embed")[0]
+    (prompts,) = tomllib.loads(said)["models"]["some/model"].values()
     assert {name: plain(text) for name, text in prompts.items()} == {"document": there.prompt}
     with pytest.raises(SpaceMismatch) as other:
         there.require(dataclasses.replace(there, pooling="cls"), where="binding docs")
