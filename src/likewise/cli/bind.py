@@ -222,7 +222,8 @@ def _report(rows: BoundSource, vectors: BoundTable) -> None:
     now = status_of(rows, vectors)
     output.say(f"{now.name}: {now.rows:,} rows, {now.current:,} current, {now.pending:,} pending")
     if now.parked:
-        output.warn(f"{now.parked:,} rows can't be embedded; see: likewise bind parked {now.name}")
+        parked = output.counted(now.parked, "row")
+        output.warn(f"{parked} can't be embedded; see: likewise bind parked {now.name}")
 
 
 for command in (*bind_status.COMMANDS, *bind_swap.COMMANDS, *bind_work.COMMANDS):

@@ -85,7 +85,8 @@ def parked(name: str, limit: int, db: str | None, config_path: Path, as_json: bo
         found = vectors.parked(limit)
     rows = [
         {
-            "key": "/".join(map(str, each.key)),
+            # A document of a folder has no second part.
+            "key": "/".join(str(part) for part in each.key if part != ""),
             "error": each.error,
             "attempts": each.attempts,
             "at": datetime.fromtimestamp(each.at, UTC).isoformat(timespec="seconds"),

@@ -193,7 +193,9 @@ def _database(address: str) -> Iterator[Finding]:
         if now.error:
             yield Finding(what, "wrong", f"{said}; {now.error}")
         elif now.parked:
-            yield Finding(what, "wrong", f"{said}; {now.parked:,} rows can't be embedded")
+            yield Finding(
+                what, "wrong", f"{said}; {output.counted(now.parked, 'row')} can't be embedded"
+            )
         else:
             yield Finding(what, "ok", said)
 

@@ -217,7 +217,7 @@ class _Tally:
 
     def report(self, max_tokens: int) -> None:
         """Say what was done."""
-        output.note(f"{self.done:,} texts embedded")
+        output.note(f"{output.counted(self.done, 'text')} embedded")
         if self.cut:
             which = ", ".join(map(str, self._first_cut))
             more = ", …" if self.cut > len(self._first_cut) else ""

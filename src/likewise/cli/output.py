@@ -38,6 +38,11 @@ def stdout_bytes() -> BinaryIO:
     return sys.stdout.buffer
 
 
+def counted(number: int, what: str) -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def note(text: str) -> None:
     """A line for people that is no part of the result."""
     _note(text, logging.INFO)

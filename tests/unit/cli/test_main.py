@@ -184,3 +184,8 @@ def test_an_option_of_all_commands_after_the_command(
     assert f"It stands before the command: likewise {option} ..." in capsys.readouterr().err
     assert main.run(["serve", "--no-such"]) == main.EXIT_REFUSED
     assert "before the command" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "shown"), [(0, "0 rows"), (1, "1 row"), (1234, "1,234 rows")])
+def test_counts_are_english(number: int, shown: str) -> None:
+    assert output.counted(number, "row") == shown
