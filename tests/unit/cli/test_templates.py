@@ -117,7 +117,7 @@ def test_a_backslash_that_is_meant_is_not_called_an_old_one(
 def test_another_text_is_still_another(run: Run, old: BindingSpec) -> None:
     code, _, noted = run(*ADD, r"{title}\t{body}")
     assert (code, "another definition" in noted) == (2, True)
-    argv = shlex.split(noted.partition("with 'likewise ")[2].rpartition("'.")[0])
+    argv = shlex.split(noted.partition("without a pause with: likewise ")[2])
     assert argv[:4] == ["bind", "swap", "pages", "--text"]
     assert argv[4] == r"{title}\t{body}"
 
