@@ -25,6 +25,7 @@ from likewise.base.spec import BindingSpec
 from likewise.cli import launch, main
 from likewise.runtime import service
 from likewise.server import databases
+from tests.conformance.head_folders import write_modules
 from tests.conformance.tiny import write_bert, write_cross_encoder, write_json
 from tests.unit.cli import missing_walk
 
@@ -44,6 +45,8 @@ def fill(folder: Path) -> None:
         space = tiny.space
     write_bert(folder / "albert", model_type="albert")
     chat = write_cross_encoder(folder / "chat")
+    base = "sentence_transformers.base.modules"
+    write_modules(chat, (f"{base}.transformer.Transformer", "", None))
     write_json(chat / "sentence_bert_config.json", {"modality_config": {"message": {}}})
     (chat / "chat_template.jinja").write_text("{{ messages[0].content }}{{ messages[1].content }}")
     (folder / "in.txt").write_text("a text\n")

@@ -19,7 +19,7 @@ from likewise.server import databases
 from likewise.server.bindings import LiveBinding
 from tests.binding_kit import DOCS, App
 from tests.remote_kit import Asked, Reply, right, scripted
-from tests.support import joined, wait_until
+from tests.support import wait_until
 
 SECRET = "sk-verysecret"
 
@@ -88,7 +88,8 @@ def test_stopping_waits_for_no_endpoint(rows: str) -> None:
         server.otherwise = right
         bound = likewise.bind(rows, "docs", text="{title}|{body}", model=server.address)
         bound.sync()
-        server.otherwise = lambda asked: Reply(503, {"error": "away"}, {"retry-after": "3600"})
+        # Bulk work is patient for 60 s, so that the worker waits; stopping here may take 40.
+        server.otherwise = lambda asked: Reply(503, {"error": "away"}, {"retry-after": "45"})
         asked = len(server.asked)
         app = App(Path(rows.partition(":")[2]))
         app("UPDATE docs SET title = 'changed'")
@@ -96,7 +97,8 @@ def test_stopping_waits_for_no_endpoint(rows: str) -> None:
         wait_until(lambda: len(server.asked) > asked, what="the worker to ask, and wait")
         closing = threading.Thread(target=bound.close, daemon=True)
         closing.start()
-        joined(closing)
+        closing.join(40)
+        assert not closing.is_alive()
     # That it was stopped isn't what stands in its way.
     with databases.bindings_of(rows) as bindings:
         with_error = bindings.table(bindings.get("docs"))
