@@ -48,8 +48,9 @@ def _left_processes(before: set[int]) -> list[subprocess.Popen[Any]]:
     return [each for each in _started if id(each) not in before]
 
 
-_OF_LOOPS = ("asyncio_", "uvloop_")
-"""How threads are called that an event loop hands work to; they end with the loop."""
+_OF_POOLS = ("asyncio_", "uvloop_", "ThreadPoolExecutor-", "litellm-")
+"""How threads are called that an event loop, or a client of the tests, hands work to: they wait for
+more of it until the loop or the program ends. Ours have other names."""
 
 
 def _left_threads(before: set[threading.Thread]) -> list[threading.Thread]:
@@ -60,7 +61,7 @@ def _left_threads(before: set[threading.Thread]) -> list[threading.Thread]:
         if each not in before
         and not each.daemon
         and each.is_alive()
-        and not each.name.startswith(_OF_LOOPS)
+        and not each.name.startswith(_OF_POOLS)
     ]
 
 

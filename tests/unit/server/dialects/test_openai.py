@@ -178,7 +178,7 @@ def test_without_a_model_several_are_ambiguous(model: FakeModel) -> None:
     with TestClient(build({"a/x": model, "b/x": model})) as client:
         error = refused(client, {"input": "a"})
         assert error["param"] == "model"
-        assert "served: a/x, b/x" in error["message"]
+        assert "several models can do this: a/x, b/x" in error["message"]
         # A short name that two models share isn't a name.
         refused(client, {"input": "a", "model": "x"}, 404)
 
